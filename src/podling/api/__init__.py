@@ -1,0 +1,1 @@
+"""The vocabulary of Kubernetes: types, quantities, names, selectors, errors. No I/O."""

@@ -1,0 +1,18 @@
+"""Scalars of the API whose wire form is not their meaning.
+
+They stay in their wire form inside objects: cheap to decode, and written back as they came. The modules that know their
+meaning are `quantity`, `times` and `intstr`.
+"""
+
+from __future__ import annotations
+
+#: A resource amount such as `500m` or `1Gi`; a bare number is accepted on the wire.
+Quantity = str | int | float
+#: RFC 3339 with seconds, UTC: `2026-01-02T03:04:05Z`.
+Time = str
+#: RFC 3339 with microseconds, UTC: `2026-01-02T03:04:05.678901Z`.
+MicroTime = str
+#: A port or a share: a number, or a name or percentage.
+IntOrString = int | str
+#: Bytes in standard base64.
+Base64 = str
