@@ -1,13 +1,13 @@
 """The root of podling's error tree.
 
-    PodlingError                    something that a person can act upon; str(error) is one sentence that says what to do
+    PodlingError                    a person can act upon it; str(error) is one sentence that says what to do
     ├── api.errors.StatusError      an API failure: becomes a metav1.Status with its HTTP code and reason
     ├── store.base.StoreError       the log of bytes refused (conflict, compacted, unavailable)
     ├── runtime.base.RuntimeError_  containers, sandboxes
     ├── images.errors.ImageError    references, registries, archives
     └── cluster.errors.ClusterError starting and stopping a cluster
 
-The command line prints a PodlingError's sentence and exits 1; anything else is a bug and keeps its traceback in the log.
+The command line prints a PodlingError's sentence and exits 1; anything else is a bug and keeps its traceback.
 """
 
 

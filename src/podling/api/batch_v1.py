@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import field
 
-from podling.api import core_v1, meta_v1, scheduling_v1alpha3
+from podling.api import core_v1, meta_v1
 from podling.api.scalars import Time
 from podling.api.struct import ApiStruct, empty_list, merge_list
 
@@ -68,10 +68,10 @@ class JobList(ApiStruct):
 
 
 class JobSchedulingConfiguration(ApiStruct):
-    disruption_mode: scheduling_v1alpha3.WorkloadPodGroupDisruptionMode | None = None
-    resource_claims: Annotated[list[scheduling_v1alpha3.WorkloadPodGroupResourceClaim], merge_list("map", map_keys=("name",), patch="merge", key="name")] | None = None
-    scheduling_constraints: scheduling_v1alpha3.WorkloadPodGroupSchedulingConstraints | None = None
-    scheduling_policy: scheduling_v1alpha3.WorkloadPodGroupSchedulingPolicy | None = None
+    disruption_mode: Any = None
+    resource_claims: Annotated[list[Any], merge_list("map", map_keys=("name",), patch="merge", key="name")] | None = None
+    scheduling_constraints: Any = None
+    scheduling_policy: Any = None
 
 
 class JobSpec(ApiStruct):
