@@ -29,7 +29,7 @@ class Conflict(StoreError):
 
     def __init__(self, key: str, current: KeyValue | None) -> None:
         super().__init__(
-            f"{key}: the stored revision is {current.mod_revision if current else 0}, not the expected one"
+            f"{key}: stored at revision {current.mod_revision if current else 0}, which is not the expected one"
         )
         self.key = key
         self.current = current
@@ -56,7 +56,7 @@ class KeyValue(msgspec.Struct, frozen=True, gc=False):
 
 
 class Put(msgspec.Struct, frozen=True, gc=False):
-    """Write `value`. `expected`: None writes in any case, 0 only if the key does not exist, N only at mod_revision N."""
+    """Write `value`. `expected`: None always writes, 0 only if the key does not exist, N only at mod_revision N."""
 
     key: str
     value: bytes

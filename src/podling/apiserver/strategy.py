@@ -1,0 +1,126 @@
+"""What is special about a kind: one Strategy, in one file under `resources/<group>/`.
+
+The handlers are the same for all kinds and call the strategy at fixed points, in upstream's order:
+
+    create   decode, default, [mutating admission], prepare_create, validate, [validating admission], store
+    update   decode, default, [mutating admission], prepare_update, validate_update, [validating admission], store
+    delete   [admission], grace_period, then either mark (deletionTimestamp) or remove
+
+A kind without a file of its own is served by `Strategy` itself: metadata rules, schema validation, generation and
+status kept apart. A strategy never waits and never looks anything up, except through the allocators of `begin_create`
+and `begin_update`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from podling.api.errors import FieldError
+from podling.api.registry import Resource
+from podling.api.request import User
+
+T = TypeVar("T")
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of `kubectl get`. `priority` 0 is always shown, 1 with -o wide. `type` and `format` are OpenAPI's."""
+
+    name: str
+    type: str = "string"
+    format: str = ""
+    priority: int = 0
+    description: str = ""
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a strategy may know of the request."""
+
+    now: datetime
+    user: User
+    namespace: str = ""
+    name: str = ""
+    subresource: str = ""
+    dry_run: bool = False
+
+
+#: Undo of what begin_create or begin_update took (a cluster IP, a node port); called if the request fails later.
+Release = Callable[[], Awaitable[None]]
+
+
+class Strategy(Generic[T]):
+    """The behaviour that all kinds share; override what differs. Objects passed in may be changed unless said so."""
+
+    #: Updates bump metadata.generation when the spec changes, and the status is kept apart under /status.
+    has_status = False
+    #: PUT of an object that does not exist creates it.
+    create_on_update = False
+    #: PUT without a resourceVersion is allowed.
+    unconditional_update = True
+    #: Names that a field selector may use besides metadata.name and metadata.namespace.
+    selectable_fields: tuple[str, ...] = ()
+    #: () means upstream's default: Name and Age.
+    columns: tuple[Column, ...] = ()
+
+    def __init__(self, resource: Resource) -> None:
+        self.resource = resource
+
+    def default(self, obj: T) -> None:
+        """Fill in what the author left out. Runs on every write and must be idempotent."""
+
+    def prepare_create(self, obj: T, context: Context) -> None:
+        """Reset what a client may not set (status, generation is set to 1 by the handler)."""
+
+    def validate(self, obj: T) -> list[FieldError]:
+        """What is wrong with a new object, beyond its metadata (that is checked for all kinds)."""
+        return []
+
+    def prepare_update(self, new: T, old: T, context: Context) -> None:
+        """Bring over what this verb may not change. `old` is read-only. The handler keeps status and generation."""
+
+    def validate_update(self, new: T, old: T) -> list[FieldError]:
+        """What is wrong with the change, immutable fields included. `old` is read-only."""
+        return self.validate(new)
+
+    def validate_status_update(self, new: T, old: T) -> list[FieldError]:
+        """As validate_update, for /status."""
+        return []
+
+    def prepare_status_update(self, new: T, old: T, context: Context) -> None:
+        """The handler has put everything but `status` (and metadata's mutable parts) back to `old`."""
+
+    def warnings(self, new: T, old: T | None) -> list[str]:
+        """Texts for the Warning header."""
+        return []
+
+    def validate_name(self, name: str, *, prefix: bool) -> list[str]:
+        """What is wrong with a name (of generateName, if `prefix`); DNS subdomain unless overridden."""
+        from podling.api import names
+
+        return names.dns_subdomain(name, prefix=prefix)
+
+    def fields(self, obj: T) -> Mapping[str, str]:
+        """Values of `selectable_fields`. `obj` is read-only."""
+        return {}
+
+    def row(self, obj: T, now: datetime) -> list[Any]:
+        """Cells for `columns`. `obj` is read-only."""
+        return []
+
+    def grace_period(self, obj: T, requested: int | None) -> int | None:
+        """Seconds of graceful deletion, None if the kind has none. `obj` is read-only. Only pods have it upstream."""
+        return None
+
+    async def begin_create(self, obj: T, context: Context) -> Release | None:
+        """Take what must be unique in the cluster (after prepare_create, before validate)."""
+        return None
+
+    async def begin_update(self, new: T, old: T, context: Context) -> Release | None:
+        """As begin_create, for an update."""
+        return None
+
+    async def after_delete(self, obj: T) -> None:
+        """Give back what begin_create took."""
