@@ -38,6 +38,10 @@ class Request(msgspec.Struct):
     #: In process, instead of `body`: the object (an ApiStruct), or the patch as a dict or list.
     obj: Any = None
     user: User | None = None
+    #: A hint for transports that decode: the class of the answer's object (with `expect_list`, of a list's items; for a
+    #: watch, of the events' objects). In process it may be ignored.
+    expect: Any = None
+    expect_list: bool = False
 
 
 class Event(msgspec.Struct, frozen=True):

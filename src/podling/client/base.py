@@ -69,7 +69,7 @@ class Client(Protocol):
         send_initial_events: bool = False,
         timeout_seconds: int = 0,
     ) -> AsyncIterator[WatchEvent[T]]:
-        """Events until the server ends the watch. An ERROR event is raised as StatusError (410 Expired and the like)."""
+        """Events until the server ends the watch. An ERROR event is raised as StatusError (410 Expired, ...)."""
 
     async def create(self, obj: T, *, dry_run: bool = False) -> T: ...
 
