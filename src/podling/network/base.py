@@ -6,6 +6,12 @@ from typing import Protocol
 
 import msgspec
 
+from podling.errors import PodlingError
+
+
+class NetworkFailure(PodlingError):
+    """The network could not be changed as asked; the text is fit for an event."""
+
 
 class PortMapping(msgspec.Struct, frozen=True):
     """A hostPort. `protocol` is TCP, UDP or SCTP; an empty `host_ip` means every address of the node."""
@@ -30,7 +36,7 @@ class SandboxNetwork(Protocol):
     async def attach(self, sandbox_id: str, netns: str, port_mappings: tuple[PortMapping, ...] = ()) -> Attachment:
         """Give the network namespace pinned at path `netns` its interface, address, routes and loopback.
 
-        Repeating it for the same sandbox gives the same answer. Nothing stays behind if it fails.
+        Repeating it for the same sandbox gives the same answer. Nothing stays behind if it fails (NetworkFailure).
         """
 
     async def detach(self, sandbox_id: str, netns: str | None) -> None:

@@ -1,0 +1,1 @@
+"""Cluster DNS: `records` knows the names, `server` answers."""
