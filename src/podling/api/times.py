@@ -1,0 +1,86 @@
+"""Times as the API writes them: RFC 3339 in UTC, whole seconds (metav1.Time) or microseconds (metav1.MicroTime)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from podling import clock
+
+
+def format(when: datetime) -> str:
+    """`2026-01-02T03:04:05Z`; fractions of a second are cut off, as upstream does."""
+    when = when.astimezone(UTC)
+    return f"{when:%Y-%m-%dT%H:%M:%S}Z" if when.year >= 1000 else f"{when.year:04}{when:-%m-%dT%H:%M:%S}Z"
+
+
+def format_micro(when: datetime) -> str:
+    """`2026-01-02T03:04:05.678901Z`."""
+    when = when.astimezone(UTC)
+    return f"{when:%Y-%m-%dT%H:%M:%S.%f}Z"
+
+
+def parse(text: str) -> datetime:
+    """Either form, any offset, as an aware UTC datetime. Raises ValueError."""
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None or "T" not in text.upper():
+        raise ValueError(f"{text!r} is not an RFC 3339 time")
+    return when.astimezone(UTC)
+
+
+def now() -> str:
+    """The present, in whole seconds."""
+    return format(clock.now())
+
+
+def now_micro() -> str:
+    """The present, in microseconds."""
+    return format_micro(clock.now())
+
+
+def human_duration(length: timedelta) -> str:
+    """Two or three significant figures for people: `45s`, `3m20s`, `5h`, `2d3h`, `400d`. The AGE column."""
+    seconds = int(length.total_seconds())
+    if seconds < -1:
+        return "<invalid>"
+    if seconds < 0:
+        return "0s"
+    if seconds < 120:
+        return f"{seconds}s"
+    minutes, hours = seconds // 60, seconds // 3600
+    if minutes < 10:
+        return _pair(minutes, "m", seconds % 60, "s")
+    if minutes < 180:
+        return f"{minutes}m"
+    if hours < 8:
+        return _pair(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    if hours < 24 * 8:
+        return _pair(hours // 24, "d", hours % 24, "h")
+    if hours < 24 * 365 * 2:
+        return f"{hours // 24}d"
+    if hours < 24 * 365 * 8:
+        return _pair(hours // 24 // 365, "y", hours // 24 % 365, "d")
+    return f"{hours // 24 // 365}y"
+
+
+def short_human_duration(length: timedelta) -> str:
+    """One figure: `45s`, `3m`, `5h`, `2d`, `1y`."""
+    seconds = int(length.total_seconds())
+    if seconds < -1:
+        return "<invalid>"
+    if seconds < 60:
+        return f"{max(seconds, 0)}s"
+    for size, top, unit in ((60, 60, "m"), (3600, 24, "h"), (86400, 365, "d")):
+        if seconds // size < top:
+            return f"{seconds // size}{unit}"
+    return f"{seconds // 86400 // 365}y"
+
+
+def _pair(first: int, first_unit: str, second: int, second_unit: str) -> str:
+    return f"{first}{first_unit}{second}{second_unit}" if second else f"{first}{first_unit}"
+
+
+def age(since: str | None, now: datetime) -> str:
+    """How long ago `since` was, for people; `<unknown>` without a time."""
+    return human_duration(now - parse(since)) if since else "<unknown>"
