@@ -1,0 +1,1 @@
+"""The `podling` command: one command, one file."""

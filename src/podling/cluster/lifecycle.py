@@ -1,0 +1,167 @@
+"""Starting a cluster in the background, stopping it, and asking whether it runs."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from podling.cluster import preflight, progress, supervisor
+from podling.cluster.config import ClusterConfig, ClusterError, Layout, check, load, save
+
+#: How long `up` waits for the nodes, and `down` for the processes.
+START_SECONDS = 120.0
+STOP_SECONDS = 60.0
+
+Say = Callable[[str], None]
+
+
+def settle(paths: Layout, wanted: ClusterConfig, chosen: set[str]) -> ClusterConfig:
+    """The configuration to start with: the stored one where there is one, else `wanted`.
+
+    `chosen` names the options that were given: one that contradicts the stored configuration raises ClusterError,
+    because pods and addresses exist by it.
+    """
+    stored = load(paths)
+    if stored is None:
+        check(wanted)
+        return wanted
+    for field in msgspec.structs.fields(ClusterConfig):
+        given, kept = getattr(wanted, field.name), getattr(stored, field.name)
+        if field.name in chosen and given != kept:
+            option = "--" + field.name.replace("_", "-")
+            raise ClusterError(
+                f"the cluster in {paths.data} has {option} {kept}, not {given}: leave the option out, give another "
+                "--data-dir, or remove the cluster with `podling down --purge`"
+            )
+    return stored
+
+
+def up(paths: Layout, config: ClusterConfig, say: Say) -> bool:
+    """Start the cluster and wait until its nodes are ready. False if it runs already. Raises ClusterError."""
+    if supervisor.running_pid(paths):
+        return False
+    if not config.simulate:
+        preflight.check_real(config)
+    preflight.check_port("0.0.0.0", config.port)
+    try:
+        save(paths, config)
+        paths.logs.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ClusterError(f"can't write to {paths.data}: {error.strerror}; give another --data-dir") from error
+    reader, writer = os.pipe()
+    with open(paths.log("supervisor"), "ab") as output:
+        subprocess.Popen(
+            [sys.executable, "-m", "podling.cluster", str(paths.data)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=(writer,),
+            env={**os.environ, progress.VARIABLE: str(writer)},
+            cwd="/",
+        )
+    os.close(writer)
+    try:
+        _follow(reader, paths, say)
+    finally:
+        os.close(reader)
+    return True
+
+
+def _follow(reader: int, paths: Layout, say: Say) -> None:
+    """Show progress until all is ready. Raises ClusterError if it fails or takes too long."""
+    pending = b""
+    while True:
+        ready, _, _ = select.select([reader], [], [], START_SECONDS)
+        chunk = os.read(reader, 65536) if ready else b""
+        if not ready:
+            raise ClusterError(f"the cluster was not ready after {START_SECONDS:.0f} s: see `podling logs`")
+        if not chunk:
+            raise ClusterError(f"the cluster did not start: {last_words(paths)}")
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in lines:
+            stage, _, text = line.decode().partition(" ")
+            if stage == "ready":
+                return
+            if stage == "failed":
+                down(paths, say=lambda _: None)
+                raise ClusterError(text)
+            say(text)
+
+
+def last_words(paths: Layout) -> str:
+    """The newest lines of the log of the part that spoke last, for a person."""
+    logs = sorted(paths.logs.glob("*.log"), key=lambda p: p.stat().st_mtime)
+    for path in reversed(logs):
+        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+        if lines:
+            return f"{lines[-1].strip()} (in {path})"
+    return f"nothing was logged in {paths.logs}"
+
+
+def down(paths: Layout, say: Say, *, purge: bool = False) -> bool:
+    """Stop every process, and take away pods, mounts, namespaces, routes and tables. Data stays, unless `purge`.
+
+    False if there was nothing to stop. Safe to repeat, also after a crash.
+    """
+    config = load(paths)
+    pid = supervisor.running_pid(paths)
+    if pid:
+        _terminate(pid)
+        say("stopped the control plane and the node agents")
+    if config is None:
+        return bool(pid)
+    if not config.simulate and sys.platform == "linux" and os.geteuid() == 0:
+        from podling.cluster import teardown
+
+        teardown.tear_down(config, paths)
+        say("removed pods, mounts, namespaces, routes and tables")
+    shutil.rmtree(paths.run, ignore_errors=True)
+    if purge:
+        shutil.rmtree(paths.data, ignore_errors=True)
+        say(f"removed {paths.data}")
+    return bool(pid) or purge
+
+
+def _terminate(pid: int) -> None:
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        os.kill(pid, signal.SIGTERM)
+        if not select.select([handle], [], [], STOP_SECONDS)[0]:
+            raise ClusterError(f"process {pid} did not end within {STOP_SECONDS:.0f} s; see `podling logs supervisor`")
+    finally:
+        os.close(handle)
+
+
+def require(paths: Layout) -> ClusterConfig:
+    """The configuration of the cluster, which must exist. Raises ClusterError."""
+    config = load(paths)
+    if config is None:
+        raise ClusterError(f"there is no cluster in {paths.data}: start one with `podling up`")
+    return config
+
+
+def find(data_dir: Path | None) -> Layout:
+    """The cluster that a command without further words means: the given one, the default, or the simulated default."""
+    from podling.cluster.config import default_data_dir, layout
+
+    if data_dir is not None:
+        return layout(data_dir)
+    real = layout(default_data_dir())
+    simulated = layout(default_data_dir(simulate=True))
+    if not real.config.exists() and simulated.config.exists():
+        return simulated
+    if not supervisor.running_pid(real) and supervisor.running_pid(simulated):
+        return simulated
+    return real

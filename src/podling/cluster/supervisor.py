@@ -1,0 +1,266 @@
+"""The supervisor: starts a cluster's processes, starts them again when they die, and takes them down.
+
+It imports what the parts share and forks them: they start in milliseconds and share that memory. It holds no thread,
+no event loop and no connection, and sleeps until a signal comes. The parts die with it (PR_SET_PDEATHSIG); containers
+don't: they belong to their conmon, and the next start adopts them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import gc
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from podling import log
+from podling.cluster.config import ClusterConfig, Layout, load
+
+_log = log.get(__name__)
+
+#: What all parts use: imported before forking, so that it is loaded once and shared.
+SHARED_MODULES = (
+    "asyncio",
+    "aiohttp.web",
+    "uvloop",
+    "podling.api.core_v1",
+    "podling.api.apps_v1",
+    "podling.api.discovery_v1",
+    "podling.api.coordination_v1",
+    "podling.api.registry",
+    "podling.client.client",
+    "podling.client.http",
+    "podling.client.informer",
+    "podling.cluster.control_plane",
+    "podling.cluster.node",
+)
+#: A part that lived this long before it died is started again at once; a shorter life waits, twice as long each time.
+_HEALTHY_SECONDS = 10.0
+_LONGEST_WAIT = 30.0
+#: Parts that have not ended after this long are killed.
+_STOP_SECONDS = 20.0
+
+_PR_SET_PDEATHSIG = 1
+
+
+class Part:
+    """A process of the cluster: `run` is called in the child and is its whole life."""
+
+    def __init__(self, name: str, run: Callable[[], None]) -> None:
+        self.name = name
+        self.run = run
+        self.pid = 0
+        self.started = 0.0
+        self.start_at = 0.0
+        self.wait = 0.0
+
+
+class Supervisor:
+    def __init__(self, parts: list[Part], paths: Layout) -> None:
+        self._parts = parts
+        self._paths = paths
+        self._stopping = False
+
+    def run(self) -> None:
+        """Until SIGTERM or SIGINT; then the parts are ended, the control plane last."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        while not self._stopping:
+            wait = self._start_due()
+            received = signal.sigwait(signals) if wait is None else _number(signal.sigtimedwait(signals, wait))
+            if received in (signal.SIGTERM, signal.SIGINT):
+                self._stopping = True
+            self._reap()
+        self._end_parts()
+
+    def _stop(self, *_: object) -> None:
+        self._stopping = True
+
+    def _start_due(self) -> float | None:
+        """Start what is due; gives the seconds until the next is, None if nothing waits."""
+        now = time.monotonic()
+        waits = []
+        for part in self._parts:
+            if part.pid:
+                continue
+            if part.start_at <= now:
+                self._fork(part)
+            else:
+                waits.append(part.start_at - now)
+        return min(waits) if waits else None
+
+    def _fork(self, part: Part) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        part.started = time.monotonic()
+        part.pid = os.fork()
+        if part.pid:
+            _log.info("%s started as process %d", part.name, part.pid)
+            return
+        code = 1
+        try:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            if os.getppid() != parent:
+                os._exit(0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, set())
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            redirect_output(self._paths.log(part.name))
+            part.run()
+            code = 0
+        except BaseException:
+            _log.exception("%s failed", part.name)
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            for part in self._parts:
+                if part.pid == pid:
+                    self._ended(part, os.waitstatus_to_exitcode(status))
+
+    def _ended(self, part: Part, code: int) -> None:
+        lived = time.monotonic() - part.started
+        part.pid = 0
+        part.wait = 0.0 if lived > _HEALTHY_SECONDS else min(_LONGEST_WAIT, part.wait * 2 or 0.1)
+        part.start_at = time.monotonic() + part.wait
+        if not self._stopping:
+            _log.warning(
+                "%s ended with %d after %.1f s; starting it again in %.1f s", part.name, code, lived, part.wait
+            )
+
+    def _end_parts(self) -> None:
+        """Nodes first: they say their last words to the API server."""
+        for group in (self._parts[1:], self._parts[:1]):
+            for part in group:
+                if part.pid:
+                    os.kill(part.pid, signal.SIGTERM)
+            deadline = time.monotonic() + _STOP_SECONDS
+            while any(part.pid for part in group) and time.monotonic() < deadline:
+                signal.sigtimedwait({signal.SIGCHLD}, max(0.0, deadline - time.monotonic()))
+                self._reap()
+            for part in group:
+                if part.pid:
+                    _log.warning("%s did not end in %d s and is killed", part.name, _STOP_SECONDS)
+                    os.kill(part.pid, signal.SIGKILL)
+                    os.waitpid(part.pid, 0)
+
+
+def _number(info: signal.struct_siginfo | None) -> int | None:
+    return info.si_signo if info else None
+
+
+def redirect_output(path: Path) -> None:
+    """Send stdout and stderr to the end of the file at `path`, and stdin from nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    target = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(target, 1)
+    os.dup2(target, 2)
+    os.close(target)
+    os.close(nothing)
+
+
+def hold_pid(paths: Layout) -> int | None:
+    """Become the one supervisor of this cluster: the pid file, locked for as long as this process lives.
+
+    Gives the descriptor to keep, None if another one runs.
+    """
+    paths.run.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(paths.pid, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"{os.getpid()}\n".encode())
+    os.set_inheritable(descriptor, False)
+    return descriptor
+
+
+def running_pid(paths: Layout) -> int | None:
+    """The running supervisor's process id, None if none runs."""
+    try:
+        descriptor = os.open(paths.pid, os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return int(os.read(descriptor, 32) or b"0") or None
+    finally:
+        os.close(descriptor)
+    return None
+
+
+def parts(config: ClusterConfig, paths: Layout) -> list[Part]:
+    """The control plane first, then the node agents; simulated nodes share one process."""
+    from podling.cluster import control_plane, node
+
+    made = [Part("control-plane", lambda: control_plane.run(config, paths))]
+    if config.simulate:
+        made.append(Part("nodes", lambda: node.run_simulated(config, paths)))
+    else:
+        for index, name in enumerate(config.node_names):
+            made.append(Part(name, lambda index=index: node.run(config, paths, index)))  # type: ignore[misc]
+    return made
+
+
+def main(paths: Layout) -> int:
+    """The life of the supervisor process."""
+    log.setup(os.environ.get("PODLING_LOG_LEVEL", "INFO"))
+    held = hold_pid(paths)
+    config = load(paths)
+    if held is None or config is None:
+        return 1
+    for module in SHARED_MODULES:
+        importlib.import_module(module)
+    # What is loaded now is never collected: the collector would write to every page and end the sharing.
+    gc.collect()
+    gc.freeze()
+    if not config.simulate:
+        _in_child(lambda: _set_up_network(config, paths))
+    Supervisor(parts(config, paths), paths).run()
+    os.unlink(paths.pid)
+    return 0
+
+
+def _in_child(work: Callable[[], None]) -> None:
+    """Run `work` in a child and wait: its sockets and threads must not be there when the parts are forked."""
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            work()
+            code = 0
+        except BaseException:
+            _log.exception("setting up the node network failed")
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
+        sys.exit(1)
+
+
+def _set_up_network(config: ClusterConfig, paths: Layout) -> None:
+    from podling.cluster import networking
+
+    networking.set_up(config, paths)
