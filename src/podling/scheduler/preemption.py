@@ -141,7 +141,7 @@ class _Budgets:
                     continue
                 if info.pod.metadata.name in (budget.status.disrupted_pods or {}):
                     continue
-                allowed = left.get(id(budget), budget.status.disruptions_allowed) - 1
+                allowed = left.get(id(budget), budget.status.disruptions_allowed or 0) - 1
                 left[id(budget)] = allowed
                 broken = broken or allowed < 0
             (violating if broken else free).append(info)

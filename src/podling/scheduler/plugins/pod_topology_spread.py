@@ -105,7 +105,8 @@ class PodTopologySpread(Plugin):
     def score(self, state: Any, info: PodInfo, node: NodeInfo) -> int:
         if any(c.key not in node.labels for c, _ in state):
             return -1
-        return round(sum(c.counts.get(node.labels[c.key], 0) * w + (c.max_skew - 1) for c, w in state))
+        total: float = sum(c.counts.get(node.labels[c.key], 0) * w + (c.max_skew - 1) for c, w in state)
+        return round(total)
 
     def normalize(self, state: Any, scores: list[int]) -> list[int]:
         known = [s for s in scores if s >= 0]
