@@ -174,8 +174,8 @@ class Informer(Generic[T]):
     """The cache of one resource, or of the part of it that the selectors name.
 
     Handlers are plain functions and must not wait: they put keys into queues. One that is added late hears on_add for
-    all that is there already. on_update also comes for objects that were deleted and made again between two watches, with
-    another uid.
+    all that is there already. on_update also comes for objects that were deleted and made again between two watches,
+    with another uid.
     """
 
     def __init__(

@@ -1,0 +1,143 @@
+"""What all controllers share: keys in a queue, workers that reconcile them, caches that say when.
+
+A controller names what it watches in its constructor and turns every event into a key; `reconcile(key)` reads the
+cache, decides in pure functions what should be, and does the difference. It is safe to repeat, and a failure is
+repeated later by itself. Nothing runs while nothing changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
+
+import msgspec
+
+from podling import log
+from podling.api import errors
+from podling.client.client import ApiClient
+from podling.client.events import Recorder
+from podling.client.informer import Informer, Informers, key_of
+from podling.client.workqueue import QueueShutDown, WorkQueue
+
+T = TypeVar("T")
+
+_log = log.get(__name__)
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cluster decides for its controllers; times in seconds, upstream's defaults."""
+
+    #: PEM of the CA that pods verify the API server with.
+    root_ca: str = ""
+    #: Range that nodes' pod ranges are cut from; several, comma-separated, for dual stack; "" if somebody else does it.
+    cluster_cidr: str = "10.244.0.0/16"
+    node_cidr_mask_ipv4: int = 24
+    node_cidr_mask_ipv6: int = 64
+    #: How long a node may be silent before it counts as lost.
+    node_monitor_grace_period: float = 50.0
+    node_startup_grace_period: float = 60.0
+    node_monitor_period: float = 5.0
+    node_eviction_rate: float = 0.1
+    #: How many ended pods may stay.
+    terminated_pod_threshold: int = 12500
+    endpoints_per_slice: int = 100
+
+
+class Context(msgspec.Struct):
+    """The surroundings of a controller: one a process."""
+
+    client: ApiClient
+    informers: Informers
+    config: Config
+
+
+class Controller:
+    """A reconciler. Subclasses set `name` (upstream's, as in --controllers), watch in `__init__`, and reconcile."""
+
+    name: ClassVar[str]
+    #: Under which name events are recorded.
+    component: ClassVar[str] = ""
+    workers: ClassVar[int] = 5
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.client = context.client.with_agent(f"podling/{self.name}")
+        self.queue: WorkQueue[str] = WorkQueue()
+        self.recorder = Recorder(self.client, self.component or self.name)
+        self._watched: list[Informer[Any]] = []
+
+    async def reconcile(self, key: str) -> None:
+        """Make what is at `key` as it should be. Raise to be called again, later and later."""
+        raise NotImplementedError
+
+    def informer(self, kind: type[T]) -> Informer[T]:
+        """The shared cache of a kind; the workers wait until it is filled."""
+        informer = self.context.informers.of(kind)
+        if informer not in self._watched:
+            self._watched.append(informer)
+        return informer
+
+    def watch(self, kind: type[T], enqueue: Callable[[T], None] | None = None) -> Informer[T]:
+        """The cache of a kind, each change of which calls `enqueue` (by default: queue the object's own key)."""
+        informer = self.informer(kind)
+        call = enqueue or self.enqueue
+        informer.add_handler(on_add=call, on_update=lambda old, new: call(new), on_delete=call)
+        return informer
+
+    def enqueue(self, obj: Any) -> None:
+        """Queue an object for reconciliation."""
+        self.queue.add(key_of(obj))
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        for informer in self._watched:
+            await informer.wait_synced()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for number in range(self.workers):
+                    group.create_task(self._work(), name=f"{self.name} {number}")
+                for number, background in enumerate(self.background()):
+                    group.create_task(background, name=f"{self.name} background {number}")
+        finally:
+            self.queue.shutdown()
+
+    def background(self) -> list[Any]:
+        """Coroutines that run beside the workers, for what time alone triggers."""
+        return []
+
+    async def close(self) -> None:
+        """Let go of what outlives `run`: writes the last events."""
+        self.queue.shutdown()
+        await self.recorder.close()
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                key = await self.queue.get()
+            except QueueShutDown:
+                return
+            try:
+                await self.reconcile(key)
+            except errors.StatusError as error:
+                # A stale cache shows as a conflict or a missing object; the next round sees what is.
+                _log.debug("%s: %s: %s", self.name, key, error)
+                self.queue.add_rate_limited(key)
+            except Exception as error:
+                _log.error("%s: %s: %s", self.name, key, error, exc_info=not isinstance(error, ReconcileError))
+                self.queue.add_rate_limited(key)
+            else:
+                self.queue.forget(key)
+            finally:
+                self.queue.done(key)
+
+
+class ReconcileError(Exception):
+    """Not all could be done now; the text says what. Tried again later."""
+
+
+def namespace_terminating(error: BaseException) -> bool:
+    """Whether a create failed because its namespace goes: nothing to repeat."""
+    if not isinstance(error, errors.StatusError) or error.status.details is None:
+        return False
+    return any(c.reason == "NamespaceTerminating" for c in error.status.details.causes or ())
