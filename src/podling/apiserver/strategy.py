@@ -25,6 +25,37 @@ from podling.api.request import User
 
 T = TypeVar("T")
 
+#: Kinds whose metadata.generation counts the changes of what is wanted: 1 at first, one more with each.
+GENERATION = frozenset(
+    {
+        "cronjobs.batch", "customresourcedefinitions.apiextensions.k8s.io",
+        "daemonsets.apps", "deployments.apps", "deviceclasses.resource.k8s.io", "endpointslices.discovery.k8s.io",
+        "flowschemas.flowcontrol.apiserver.k8s.io", "ingressclasses.networking.k8s.io", "ingresses.networking.k8s.io",
+        "jobs.batch", "mutatingadmissionpolicies.admissionregistration.k8s.io",
+        "mutatingadmissionpolicybindings.admissionregistration.k8s.io",
+        "mutatingwebhookconfigurations.admissionregistration.k8s.io", "networkpolicies.networking.k8s.io", "pods",
+        "poddisruptionbudgets.policy", "podtemplates",
+        "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io", "replicasets.apps", "replicationcontrollers",
+        "resourceslices.resource.k8s.io", "statefulsets.apps",
+        "validatingadmissionpolicies.admissionregistration.k8s.io",
+        "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+        "validatingwebhookconfigurations.admissionregistration.k8s.io",
+    }
+)  # fmt: skip
+
+
+#: Kinds whose dependents are orphaned unless a delete request says otherwise; of events there are none.
+PROPAGATION = {"jobs.batch": "Orphan", "replicationcontrollers": "Orphan", "events": "", "events.events.k8s.io": ""}
+
+RETURNS_DELETED = frozenset(
+    {
+        "csidrivers.storage.k8s.io", "csinodes.storage.k8s.io", "csistoragecapacities.storage.k8s.io",
+        "persistentvolumeclaims", "persistentvolumes", "pods", "podtemplates", "resourcequotas", "serviceaccounts",
+        "services", "storageclasses.storage.k8s.io", "volumeattachments.storage.k8s.io",
+        "volumeattributesclasses.storage.k8s.io",
+    }
+)  # fmt: skip
+
 
 class Column(msgspec.Struct, frozen=True):
     """A column of `kubectl get`. `priority` 0 is always shown, 1 with -o wide. `type` and `format` are OpenAPI's."""
@@ -65,8 +96,17 @@ class Strategy(Generic[T]):
     #: () means upstream's default: Name and Age.
     columns: tuple[Column, ...] = ()
 
+    #: A selectable field by which lists and watches are indexed (pods by spec.nodeName).
+    indexed_field: str = ""
+
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
+        #: metadata.generation counts the changes of `desired`.
+        self.has_generation = resource.qualified in GENERATION
+        #: What happens to dependents if a delete request does not say: Background, Orphan, "" (it may not say either).
+        self.default_propagation = PROPAGATION.get(resource.qualified, "Background")
+        #: DELETE answers with the object that was removed instead of a Status.
+        self.returns_deleted = resource.qualified in RETURNS_DELETED
 
     def default(self, obj: T) -> None:
         """Fill in what the author left out. Runs on every write and must be idempotent."""
@@ -91,6 +131,11 @@ class Strategy(Generic[T]):
 
     def prepare_status_update(self, new: T, old: T, context: Context) -> None:
         """The handler has put everything but `status` (and metadata's mutable parts) back to `old`."""
+
+    def desired(self, obj: T) -> Any:
+        """What metadata.generation counts the changes of: everything but metadata and status."""
+        fields: tuple[str, ...] = getattr(type(obj), "__struct_fields__", ())
+        return [getattr(obj, f) for f in fields if f not in ("kind", "api_version", "metadata", "status")]
 
     def warnings(self, new: T, old: T | None) -> list[str]:
         """Texts for the Warning header."""
@@ -122,5 +167,24 @@ class Strategy(Generic[T]):
         """As begin_create, for an update."""
         return None
 
+    def delays_deletion(self, obj: T) -> bool:
+        """Whether something has to be done before the object may go: metadata.finalizers (a namespace has more)."""
+        return bool(obj.metadata.finalizers)  # type: ignore[attr-defined]
+
+    def mark_deleting(self, obj: T) -> None:
+        """The object has got its deletionTimestamp and stays until nothing delays its deletion."""
+
     async def after_delete(self, obj: T) -> None:
         """Give back what begin_create took."""
+
+
+class PlainStrategy(Strategy[Any]):
+    """Of a kind that has no file of its own."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(resource)
+        self.has_status = "status" in resource.subresources
+
+    def prepare_create(self, obj: Any, context: Context) -> None:
+        if self.has_status:
+            obj.status = type(obj)().status

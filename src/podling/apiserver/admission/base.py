@@ -1,0 +1,111 @@
+"""The plugin interface of admission, and the chain that asks the plugins in order.
+
+All that change come first, in their order; then the object is defaulted and prepared; then all that only judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from podling.api.registry import Resource
+from podling.api.request import User
+
+if TYPE_CHECKING:
+    from podling.apiserver.app import ApiServer
+
+CREATE, UPDATE, DELETE, CONNECT = "CREATE", "UPDATE", "DELETE", "CONNECT"
+
+
+class Attributes(msgspec.Struct):
+    """What a plugin may know of a write: upstream's admission.Attributes.
+
+    `obj` is what is to be written (None for a DELETE), which mutating plugins change in place; `old` what is there
+    (None for a CREATE), read-only. `name` is "" as long as it has not been generated.
+    """
+
+    operation: str
+    resource: Resource
+    subresource: str
+    namespace: str
+    name: str
+    obj: Any
+    old: Any
+    user: User
+    dry_run: bool = False
+    #: Warnings for the client.
+    warnings: list[str] = []
+    #: The DeleteOptions, PodExecOptions, ... of the request, if the handler has them.
+    options: Any = None
+    #: Wire name of the object's kind if it is not the resource's (Scale, Binding, Eviction).
+    kind: str = ""
+
+    @property
+    def qualified(self) -> str:
+        """`pods` or `deployments.apps`."""
+        return self.resource.qualified
+
+
+class Plugin:
+    """One admission plugin. `resources` names the qualified resources that it wants to see, None for all.
+
+    A refusal is a raised StatusError. Both methods may wait, but should not: lookups come from the watch cache.
+    """
+
+    name = ""
+    operations: frozenset[str] = frozenset((CREATE, UPDATE))
+    resources: frozenset[str] | None = None
+    #: Subresources that it wants to see besides the object itself; None for all.
+    subresources: frozenset[str] | None = frozenset(("",))
+    mutates = False
+    validates = False
+
+    def __init__(self, app: ApiServer) -> None:
+        self.app = app
+
+    def handles(self, attributes: Attributes) -> bool:
+        return (
+            attributes.operation in self.operations
+            and (self.resources is None or attributes.resource.qualified in self.resources)
+            and (self.subresources is None or attributes.subresource in self.subresources)
+        )
+
+    async def mutate(self, attributes: Attributes) -> None:
+        """Change `attributes.obj` in place."""
+
+    async def validate(self, attributes: Attributes) -> None:
+        """Raise StatusError to refuse."""
+
+
+class Chain:
+    """The plugins that a server asks."""
+
+    def __init__(self, plugins: Sequence[Plugin] = ()) -> None:
+        self.plugins = list(plugins)
+        self._chosen: dict[tuple[str, str, str], tuple[list[Plugin], list[Plugin]]] = {}
+
+    def add(self, plugin: Plugin) -> None:
+        self.plugins.append(plugin)
+        self._chosen.clear()
+
+    async def mutate(self, attributes: Attributes) -> bool:
+        """Ask all that change; whether there were any."""
+        mutating = self._for(attributes)[0]
+        for plugin in mutating:
+            await plugin.mutate(attributes)
+        return bool(mutating)
+
+    async def validate(self, attributes: Attributes) -> None:
+        for plugin in self._for(attributes)[1]:
+            await plugin.validate(attributes)
+
+    def _for(self, attributes: Attributes) -> tuple[list[Plugin], list[Plugin]]:
+        key = (attributes.operation, attributes.resource.qualified, attributes.subresource)
+        chosen = self._chosen.get(key)
+        if chosen is None:
+            handling = [p for p in self.plugins if p.handles(attributes)]
+            chosen = [p for p in handling if p.mutates], [p for p in handling if p.validates]
+            self._chosen[key] = chosen
+        return chosen

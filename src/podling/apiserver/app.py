@@ -1,0 +1,248 @@
+"""ApiServer: who asks, what do they want, may they, and which handler answers.
+
+The HTTP server and the clients in this process meet here: both bring an `api.request.Request`. In process (`send`) the
+answer carries the cache's own objects; over HTTP (`handle`) an `Answer` that `server` turns into bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from podling import clock, log
+from podling.api import errors, meta_v1, registry
+from podling.api.errors import StatusError
+from podling.api.registry import Resource
+from podling.api.request import LOOPBACK, Request, Response, User
+from podling.apiserver import served as serving
+from podling.apiserver.admission.base import Chain
+from podling.apiserver.authz.attributes import Attributes, Decision, forbidden
+from podling.apiserver.cache import WatchCache
+from podling.apiserver.call import Answer, Call
+from podling.apiserver.handlers import delete, patch, read, subresources, watch, write
+from podling.apiserver.request_info import RequestInfo, resolve
+from podling.apiserver.served import Served
+from podling.apiserver.strategy import PlainStrategy, Strategy
+from podling.store.base import Store, Unavailable
+
+LOG = log.get(__name__)
+
+#: Who is asking, by the headers of a request and the certificate of its connection (`ssl.getpeercert()`'s dict form).
+#: None if the credentials are absent; StatusError 401 if they are wrong.
+Authenticator = Callable[[Mapping[str, str], Any], Awaitable[User | None]]
+#: May they? Decides at once, from memory.
+Authorizer = Callable[[Attributes], Decision]
+#: A verb of a resource, or what is served at a path that is no resource.
+Handler = Callable[[Call], Awaitable[Answer]]
+PathHandler = Callable[[Request, RequestInfo, User], Awaitable[Answer]]
+
+ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+
+
+def _plain(resource: Resource) -> Strategy[Any]:
+    """The strategy of a kind: from its own file if it has one."""
+    try:
+        from podling.apiserver.resources import strategy_for
+    except ImportError:
+        return PlainStrategy(resource)
+    return strategy_for(resource)
+
+
+class ApiServer:
+    """A Kubernetes API over a store. `api.request.Transport` for the clients in this process."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        authenticator: Authenticator | None = None,
+        authorizer: Authorizer | None = None,
+        admission: Chain | None = None,
+        resources: Iterable[Resource] = registry.BUILTIN,
+        ring: int = 4096,
+    ) -> None:
+        """Without an authenticator everyone is anonymous, without an authorizer everyone may do everything."""
+        self.store = store
+        self.hub = WatchCache(store, ring=ring)
+        self.authenticator = authenticator
+        self.authorizer = authorizer
+        self.admission = admission if admission is not None else Chain()
+        self.served: dict[tuple[str, str, str], Served] = {}
+        #: Verbs of resources that are answered, not stored: {("authorization.k8s.io", "v1", "tokenreviews"): handler}.
+        self.virtual: dict[tuple[str, str, str], Handler] = dict(subresources.VIRTUAL)
+        #: {(qualified resource or "*", subresource): {verb: handler}}.
+        self.subresources: dict[tuple[str, str], dict[str, Handler]] = dict(subresources.SUBRESOURCES)
+        #: What is served at paths that are no resources; the longest prefix that ends in "/" wins if none is equal.
+        self.paths: dict[str, PathHandler] = {}
+        self.ready = False
+        #: Counts changes of what is served, for discovery and OpenAPI documents.
+        self.generation = 0
+        for resource in resources:
+            self.install(resource)
+
+    # What is served
+
+    def install(self, resource: Resource, strategy: Strategy[Any] | None = None) -> Served:
+        """Serve a resource from now on (a custom one may come at any time)."""
+        item = serving.install(self.hub, resource, strategy or _plain(resource))
+        self.served[resource.group, resource.version, resource.name] = item
+        self.generation += 1
+        return item
+
+    def uninstall(self, resource: Resource) -> None:
+        """Serve a resource no longer; its watches end, its objects stay in the store."""
+        item = self.served.pop((resource.group, resource.version, resource.name), None)
+        if item is not None and item.prefix and not any(s.prefix == item.prefix for s in self.served.values()):
+            self.hub.drop(item.prefix)
+        self.generation += 1
+
+    def lookup(self, group: str, name: str, *, version: str = "") -> Served | None:
+        """A served resource of a group, in its preferred version unless one is given."""
+        if version:
+            return self.served.get((group, version, name))
+        return next((s for (g, _, n), s in self.served.items() if g == group and n == name), None)
+
+    def cached(self, group: str, name: str, key: str) -> Any:
+        """The object at `namespace/name` (or `name`) as the cache has it now, None if it has none."""
+        item = self.lookup(group, name)
+        entry = item.cache.get(key) if item is not None else None
+        return entry.object if entry is not None else None
+
+    @staticmethod
+    def now() -> datetime:
+        return clock.now()
+
+    # Life
+
+    async def start(self) -> None:
+        """Load the cache and follow the store, which is open already."""
+        await self.hub.start()
+        self.ready = True
+
+    async def close(self) -> None:
+        """End all watches; the store stays open."""
+        self.ready = False
+        await self.hub.close()
+
+    # Requests
+
+    async def send(self, request: Request) -> Response:
+        """A request of this process: `request.user` (or the loopback user) is trusted to be who it says."""
+        user = request.user or LOOPBACK
+        info = resolve(request.method, request.path, request.query)
+        self.authorize(user, info)
+        answer = await self.dispatch(request, info, user)
+        return _in_process(answer)
+
+    async def authenticate(self, headers: Mapping[str, str], certificate: Any) -> User:
+        """Who sent these headers over a connection with this certificate. StatusError 401."""
+        if self.authenticator is None:
+            return ANONYMOUS
+        return await self.authenticator(headers, certificate) or ANONYMOUS
+
+    def authorize(self, user: User, info: RequestInfo) -> None:
+        """StatusError 403 unless `user` may do it."""
+        if self.authorizer is None:
+            return
+        attributes = Attributes(
+            user, info.verb, info.group, info.version, info.resource, info.subresource, info.namespace, info.name,
+            info.path, info.field_selector, info.label_selector,
+        )  # fmt: skip
+        decision = self.authorizer(attributes)
+        if not decision.allowed:
+            raise forbidden(attributes, decision.reason)
+
+    async def dispatch(self, request: Request, info: RequestInfo, user: User) -> Answer:
+        """Answer a request that is allowed. StatusError in every other case."""
+        if not info.resource:
+            return await self._path(request, info, user)
+        item = self.served.get((info.group, info.version, info.resource))
+        if item is None or (info.namespace and not item.resource.namespaced and info.resource != "namespaces"):
+            raise errors.path_not_found()
+        call = Call(self, request, info, user, item)
+        try:
+            answer = await self._handler(item, info)(call)
+        except StatusError:
+            raise
+        except Unavailable as error:
+            raise errors.unavailable(str(error)) from error
+        answer.warnings = call.warnings
+        return answer
+
+    def _handler(self, item: Served, info: RequestInfo) -> Handler:
+        resource = item.resource
+        if info.subresource:
+            if info.subresource in resource.subresources:
+                verbs = self.subresources.get((resource.qualified, info.subresource)) or self.subresources.get(
+                    ("*", info.subresource)
+                )
+                if verbs is not None:
+                    if info.verb in verbs:
+                        return verbs[info.verb]
+                    raise not_allowed()
+            raise errors.path_not_found()
+        if info.verb not in resource.verbs or (not info.namespace and resource.namespaced and info.name and (
+            info.verb in ("get", "update", "patch", "delete"))):  # fmt: skip
+            if info.verb in resource.verbs:
+                raise errors.path_not_found()
+            raise not_allowed()
+        if info.verb == "create" and (info.name and not (resource.name == "namespaces" and not resource.namespaced)):
+            raise not_allowed()
+        if resource.virtual:
+            handler = self.virtual.get((resource.group, resource.version, resource.name))
+            if handler is None:
+                raise errors.path_not_found()
+            return handler
+        return VERBS[info.verb]
+
+    async def _path(self, request: Request, info: RequestInfo, user: User) -> Answer:
+        path = info.path.rstrip("/") or "/"
+        handler = self.paths.get(path)
+        while handler is None and path != "/":
+            path = path.rpartition("/")[0] or "/"
+            handler = self.paths.get(path + "/" if path != "/" else "/*")
+        if handler is None:
+            raise errors.path_not_found()
+        return await handler(request, info, user)
+
+
+def not_allowed() -> StatusError:
+    """405: the resource has no such verb."""
+    return StatusError(
+        meta_v1.Status(
+            status="Failure",
+            code=405,
+            reason="MethodNotAllowed",
+            message="the server does not allow this method on the requested resource",
+            details=meta_v1.StatusDetails(),
+        )
+    )
+
+
+def _in_process(answer: Answer) -> Response:
+    """Objects as they are."""
+    view = answer.served.view if answer.served is not None else None
+    if answer.entry is not None:
+        obj = answer.entry.object if view is None else answer.entry.shown(view)[0]
+        return Response(answer.status, obj=obj, warnings=answer.warnings)
+    if answer.entries is not None:
+        objects = [e.object for e in answer.entries] if view is None else [e.shown(view)[0] for e in answer.entries]
+        return Response(answer.status, objects=objects, metadata=answer.list_meta, warnings=answer.warnings)
+    if answer.watch is not None:
+        return Response(answer.status, events=answer.watch)
+    return Response(
+        answer.status, obj=answer.obj, body=answer.body, headers=answer.headers or {}, warnings=answer.warnings
+    )
+
+
+VERBS: dict[str, Handler] = {
+    "get": read.get,
+    "list": read.list_,
+    "watch": watch.watch,
+    "create": write.create,
+    "update": write.update,
+    "patch": patch.patch,
+    "delete": delete.delete,
+    "deletecollection": delete.delete_collection,
+}

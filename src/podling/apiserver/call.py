@@ -1,0 +1,109 @@
+"""One request on its way through the server, and what its handler answers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from podling.api import meta_v1
+from podling.api.errors import FieldError, bad_request, invalid
+from podling.api.request import Request, User
+from podling.apiserver.entry import Entry
+from podling.apiserver.request_info import RequestInfo
+from podling.apiserver.served import Served
+from podling.apiserver.strategy import Context
+from podling.apiserver.watch import Watch
+
+if TYPE_CHECKING:
+    from podling.apiserver.app import ApiServer
+
+
+class Answer:
+    """One of: `entry` or `obj` (one object), `entries` with `list_meta` (a list), `watch`, `body`.
+
+    `obj` is an object of the served version (or another kind altogether, such as a Scale or a Status).
+    """
+
+    __slots__ = ("body", "entries", "entry", "headers", "list_meta", "obj", "served", "status", "warnings", "watch")
+
+    def __init__(
+        self,
+        *,
+        status: int = 200,
+        entry: Entry | None = None,
+        obj: Any = None,
+        entries: list[Entry] | None = None,
+        list_meta: meta_v1.ListMeta | None = None,
+        watch: Watch | None = None,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
+        served: Served | None = None,
+    ) -> None:
+        self.status = status
+        self.entry = entry
+        self.obj = obj
+        self.entries = entries
+        self.list_meta = list_meta
+        self.watch = watch
+        self.body = body
+        self.headers = headers
+        self.served = served
+        self.warnings: list[str] = []
+
+
+class Call:
+    """A request for a resource."""
+
+    __slots__ = ("app", "info", "request", "served", "user", "warnings")
+
+    def __init__(self, app: ApiServer, request: Request, info: RequestInfo, user: User, served: Served) -> None:
+        self.app = app
+        self.request = request
+        self.info = info
+        self.user = user
+        self.served = served
+        self.warnings: list[str] = []
+
+    @property
+    def dry_run(self) -> bool:
+        """StatusError 400/422 if the parameter has a value that does not exist."""
+        values = self.request.queries.get("dryRun") or (
+            [self.request.query["dryRun"]] if "dryRun" in self.request.query else []
+        )
+        return check_dry_run([v for v in values if v], _OPTIONS.get(self.info.verb, "CreateOptions"))
+
+    def context(self, name: str = "") -> Context:
+        return Context(
+            now=self.app.now(),
+            user=self.user,
+            namespace=self.info.namespace,
+            name=name or self.info.name,
+            subresource=self.info.subresource,
+            dry_run="dryRun" in self.request.query and self.dry_run,
+        )
+
+    def warn(self, text: str) -> None:
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+_OPTIONS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
+
+
+def check_dry_run(values: list[str], kind: str) -> bool:
+    """Whether nothing is to be persisted."""
+    for value in values:
+        if value != "All":
+            body = f'Unsupported value: ["{value}"]: supported values: "All"'
+            raise invalid(kind, "meta.k8s.io", "", [FieldError("FieldValueNotSupported", "dryRun", body)])
+    return bool(values)
+
+
+def integer(query: dict[str, str], name: str) -> int | None:
+    """A numeric parameter, None if it is not there. StatusError 400."""
+    text = query.get(name)
+    if text is None or text == "":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None

@@ -1,0 +1,104 @@
+"""What the cache holds: one version of one object, as wire bytes and decoded, and a change from one to the next."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+from podling.apiserver.codec import Codec, splice, unsplice
+
+
+class View:
+    """Stored objects of one kind, shown as another (core's events as events.k8s.io's).
+
+    `show` makes the shown object of a stored one, `store` the reverse; neither changes what it is given.
+    """
+
+    def __init__(self, name: str, codec: Codec, show: Callable[[Any], Any], store: Callable[[Any], Any]) -> None:
+        self.name = name
+        self.codec = codec
+        self.show = show
+        self.store = store
+
+
+class Entry:
+    """One version of one object. `key` is `namespace/name`, or `name` if it is cluster-scoped.
+
+    `object` is decoded when first asked for, and read-only. `wire` has the resourceVersion in it.
+    """
+
+    __slots__ = ("_object", "_shown", "codec", "key", "name", "namespace", "revision", "wire")
+
+    def __init__(self, key: str, revision: int, wire: bytes, codec: Codec, obj: Any = None) -> None:
+        self.key = key
+        self.namespace, _, self.name = key.rpartition("/")
+        self.revision = revision
+        self.wire = wire
+        self.codec = codec
+        self._object = obj
+        self._shown: dict[str, tuple[Any, bytes]] | None = None
+
+    @property
+    def object(self) -> Any:
+        if self._object is None:
+            self._object = self.codec.decode(self.wire)
+        return self._object
+
+    @property
+    def stored(self) -> bytes:
+        return unsplice(self.wire, self.revision)
+
+    def shown(self, view: View | None) -> tuple[Any, bytes]:
+        """The object and its wire bytes, as `view` shows them."""
+        if view is None:
+            return self.object, self.wire
+        cache = self._shown
+        if cache is None:
+            cache = self._shown = {}
+        pair = cache.get(view.name)
+        if pair is None:
+            obj = view.show(self.object)
+            pair = cache[view.name] = obj, view.codec.encode(obj)
+        return pair
+
+    def at(self, revision: int) -> Entry:
+        """The same content at another revision: what a deletion shows."""
+        obj = copy.copy(self.object)
+        obj.metadata = copy.copy(obj.metadata)
+        obj.metadata.resource_version = str(revision)
+        return Entry(self.key, revision, splice(self.stored, revision), self.codec, obj)
+
+
+def bookmark(codec: Codec, revision: int, annotations: dict[str, str] | None = None) -> Entry:
+    """An object of which only the resourceVersion (and annotations) count."""
+    obj = codec.empty()
+    obj.metadata.annotations = annotations
+    obj.metadata.resource_version = str(revision)
+    return Entry("", revision, codec.encode(obj), codec, obj)
+
+
+class Change:
+    """From `old` to `new`; one of them may be None. `revision` is the commit's.
+
+    While it is being handed out, `frames` holds its encoded watch events, so that each is made once for all watchers.
+    """
+
+    __slots__ = ("_gone", "frames", "key", "new", "old", "revision", "type")
+
+    def __init__(self, revision: int, key: str, old: Entry | None, new: Entry | None) -> None:
+        self.revision = revision
+        self.key = key
+        self.old = old
+        self.new = new
+        self.type = "ADDED" if old is None else "DELETED" if new is None else "MODIFIED"
+        self.frames: dict[Any, bytes] = {}
+        self._gone: Entry | None = None
+
+    @property
+    def gone(self) -> Entry:
+        """The old state at the new revision, for who no longer sees the object."""
+        if self._gone is None:
+            assert self.old is not None
+            self._gone = self.old.at(self.revision)
+        return self._gone

@@ -1,0 +1,274 @@
+"""Options of list and watch: what may be asked, which objects are meant, and where a list goes on."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable
+from typing import NamedTuple
+
+import msgspec
+
+from podling.api import errors, selectors
+from podling.api.errors import FieldError, bad_request, invalid
+from podling.apiserver.call import Call, integer
+from podling.apiserver.entry import Entry
+from podling.apiserver.request_info import truthy
+from podling.apiserver.served import Served
+from podling.apiserver.watch import Scope
+
+_LIST_EXPIRED = "The resourceVersion for the provided list is too old."
+_CONTINUE_EXPIRED = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
+    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
+    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
+    "deleted between the time the first chunk was returned and now may show up in the list."
+)
+
+
+class ListOptions(NamedTuple):
+    """metav1.ListOptions. `resource_version` is None where nothing was given, which is not the same as 0."""
+
+    label_selector: str = ""
+    field_selector: str = ""
+    limit: int = 0
+    continue_: str = ""
+    resource_version: int | None = None
+    match: str = ""
+    bookmarks: bool = False
+    timeout: int | None = None
+    send_initial_events: bool | None = None
+
+
+_NONE = ListOptions()
+
+
+def parse(query: dict[str, str], *, watch: bool) -> ListOptions:
+    """The options in a query. StatusError 400 or 422 in upstream's words."""
+    if not query:
+        return _NONE
+    initial = query.get("sendInitialEvents")
+    options = ListOptions(
+        query.get("labelSelector", ""),
+        query.get("fieldSelector", ""),
+        integer(query, "limit") or 0,
+        query.get("continue", ""),
+        _version(query.get("resourceVersion", "")),
+        query.get("resourceVersionMatch", ""),
+        truthy(query.get("allowWatchBookmarks")),
+        integer(query, "timeoutSeconds"),
+        truthy(initial) if initial is not None else None,
+    )
+    if options.match or options.send_initial_events is not None:
+        findings = _watch_findings(options) if watch else _list_findings(options)
+        if findings:
+            raise invalid("ListOptions", "meta.k8s.io", "", findings)
+    return options
+
+
+def _version(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdigit():
+        body = f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise invalid("ListOptions", "meta.k8s.io", "", [FieldError("FieldValueInvalid", "resourceVersion", body)])
+    return int(text)
+
+
+def _forbidden(field: str, why: str) -> FieldError:
+    return FieldError("FieldValueForbidden", field, f"Forbidden: {why}")
+
+
+def _unsupported(match: str, *valid: str) -> FieldError:
+    known = ", ".join(f'"{v}"' for v in valid)
+    return FieldError(
+        "FieldValueNotSupported", "resourceVersionMatch", f'Unsupported value: "{match}": supported values: {known}'
+    )
+
+
+def _list_findings(o: ListOptions) -> list[FieldError]:
+    field, found = "resourceVersionMatch", []
+    if o.match:
+        if o.resource_version is None:
+            found.append(_forbidden(field, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+        if o.continue_:
+            found.append(_forbidden(field, "resourceVersionMatch is forbidden when continue is provided"))
+        if o.match not in ("Exact", "NotOlderThan"):
+            found.append(_unsupported(o.match, "", "Exact", "NotOlderThan"))
+        if o.match == "Exact" and o.resource_version == 0:
+            found.append(_forbidden(field, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+    if o.send_initial_events is not None:
+        found.append(_forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    return found
+
+
+def _watch_findings(o: ListOptions) -> list[FieldError]:
+    field, found = "resourceVersionMatch", []
+    if o.send_initial_events is not None and o.match != "NotOlderThan":
+        found.append(_forbidden(field, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+    if o.match:
+        if o.send_initial_events is None:
+            why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            found.append(_forbidden(field, why))
+        if o.match != "NotOlderThan":
+            found.append(_unsupported(o.match, "NotOlderThan"))
+        if o.continue_:
+            found.append(_forbidden(field, "resourceVersionMatch is forbidden when continue is provided"))
+    return found
+
+
+class Selection:
+    """The objects that a list, a watch or a deletecollection means.
+
+    `scope` is the narrowest part of the cache that has them all, `matches` decides within it (None: all are meant).
+    """
+
+    def __init__(self, served: Served, namespace: str, label_selector: str = "", field_selector: str = "") -> None:
+        self.served = served
+        self.namespace = namespace if served.resource.namespaced else ""
+        checks: list[Callable[[Entry], bool]] = []
+        fields = _fields(served, field_selector) if field_selector else {}
+        if self.namespace == "" and served.resource.namespaced and fields.get("metadata.namespace"):
+            self.namespace = fields["metadata.namespace"]
+        self.scope = self._scope(fields)
+        if self.scope.value is not None and self.namespace:
+            checks.append(lambda e: e.namespace == self.namespace)
+        if field_selector and not (self.scope.key and set(fields) <= {"metadata.name", "metadata.namespace"}):
+            checks.append(_field_check(served, field_selector))
+        if label_selector and (check := _label_check(label_selector)) is not None:
+            checks.append(check)
+        self.matches: Callable[[Entry], bool] | None = None
+        if len(checks) == 1:
+            self.matches = checks[0]
+        elif checks:
+            self.matches = lambda e: all(check(e) for check in checks)
+
+    def _scope(self, fields: dict[str, str]) -> Scope:
+        name = fields.get("metadata.name", "")
+        if name and (self.namespace or not self.served.resource.namespaced):
+            return Scope(key=self.served.key(self.namespace, name))
+        indexed = self.served.strategy.indexed_field
+        if indexed and indexed in fields and self.served.cache.indexed:
+            return Scope(value=fields[indexed])
+        return Scope(namespace=self.namespace)
+
+    @property
+    def selective(self) -> bool:
+        """Whether something besides the namespace narrows it down."""
+        return self.matches is not None or bool(self.scope.key)
+
+    def candidates(self) -> list[Entry]:
+        """What the scope has now, in order."""
+        cache, scope = self.served.cache, self.scope
+        if scope.key:
+            entry = cache.get(scope.key)
+            return [entry] if entry else []
+        if scope.value is not None:
+            return cache.by_index(scope.value, self.namespace)
+        return cache.in_namespace(self.namespace) if self.namespace else cache.all()
+
+    def entries(self) -> list[Entry]:
+        """What is meant, in order."""
+        found = self.candidates()
+        matches = self.matches
+        return found if matches is None else [e for e in found if matches(e)]
+
+
+def _fields(served: Served, text: str) -> dict[str, str]:
+    """What a field selector demands to be equal. StatusError 400 for a field that can't be selected by."""
+    try:
+        selector = selectors.parse_fields(text)
+    except selectors.SelectorError as error:
+        raise bad_request(str(error)) from None
+    known = served.strategy.selectable_fields
+    for field in selector.fields:
+        if field not in ("metadata.name", "metadata.namespace") and field not in known:
+            if not known:
+                raise bad_request(
+                    f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+                )
+            raise bad_request(f"field label not supported: {field}")
+    return {r.field: r.value for r in selector.requirements if not r.negated}
+
+
+def _field_check(served: Served, text: str) -> Callable[[Entry], bool]:
+    selector = selectors.parse_fields(text)
+    strategy, view = served.strategy, served.view
+
+    def check(entry: Entry) -> bool:
+        values = {"metadata.name": entry.name, "metadata.namespace": entry.namespace}
+        values.update(strategy.fields(entry.shown(view)[0] if view else entry.object))
+        return selector.matches(values)
+
+    return check
+
+
+def _label_check(text: str) -> Callable[[Entry], bool] | None:
+    try:
+        selector = selectors.parse(text)
+    except selectors.SelectorError as error:
+        raise bad_request(str(error)) from None
+    if selector.empty:
+        return None
+
+    def check(entry: Entry) -> bool:
+        return selector.matches(entry.object.metadata.labels)
+
+    return check
+
+
+# Where a list goes on
+
+
+class _Token(msgspec.Struct):
+    v: str
+    rv: int
+    start: str
+
+
+def encode_continue(start: str, revision: int) -> str:
+    """The token of the page that begins at the cache key `start`; revision -1 is an inconsistent one."""
+    token = msgspec.json.encode(_Token("meta.k8s.io/v1", revision, start))
+    return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
+
+
+def decode_continue(text: str) -> tuple[str, int]:
+    """Start key and revision of a token. StatusError 400."""
+    try:
+        token = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Token)
+    except (binascii.Error, ValueError) as error:
+        raise bad_request(f"invalid continue token: continue key is not valid: {error}") from None
+    if token.v != "meta.k8s.io/v1":
+        raise bad_request(
+            "invalid continue token: continue key is not valid: server does not recognize this encoded version "
+            f"{token.v}"
+        )
+    if token.rv == 0:
+        raise bad_request(
+            "invalid continue token: continue key is not valid: incorrect encoded start resourceVersion "
+            "(version meta.k8s.io/v1)"
+        )
+    if not token.start:
+        raise bad_request(
+            "invalid continue token: continue key is not valid: encoded start key empty (version meta.k8s.io/v1)"
+        )
+    return token.start, token.rv
+
+
+def list_expired() -> errors.StatusError:
+    return errors.expired(_LIST_EXPIRED)
+
+
+def continue_expired(start: str) -> errors.StatusError:
+    """410 with a token that goes on in the newest state."""
+    error = errors.expired(_CONTINUE_EXPIRED)
+    error.status.metadata.continue_ = encode_continue(start, -1)
+    return error
+
+
+def selection_of(call: Call) -> Selection:
+    """What the list, watch or deletecollection of `call` means."""
+    info = call.info
+    if not info.field_selector and not info.label_selector:
+        return Selection(call.served, info.namespace)
+    return Selection(call.served, info.namespace, info.label_selector, info.field_selector)

@@ -1,0 +1,74 @@
+"""A resource as this server serves it: its row in the registry, its strategy, its cache and, for an alias, its view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from podling.api import registry
+from podling.api.registry import Resource
+from podling.apiserver.cache import ResourceCache, WatchCache, prefix_of
+from podling.apiserver.codec import Codec, LazyCodec
+from podling.apiserver.entry import View
+from podling.apiserver.strategy import Strategy
+
+
+class Served:
+    """`cache` is None for a virtual resource. `view` is set if the stored objects are of another kind or version."""
+
+    def __init__(
+        self,
+        resource: Resource,
+        strategy: Strategy[Any],
+        cache: ResourceCache | None,
+        *,
+        codec: Codec,
+        view: View | None = None,
+    ) -> None:
+        self.resource = resource
+        self.strategy = strategy
+        self._cache = cache
+        self.codec = codec
+        self.view = view
+        self.prefix = cache.prefix if cache else ""
+
+    @property
+    def cache(self) -> ResourceCache:
+        assert self._cache is not None, f"{self.resource.qualified} is virtual"
+        return self._cache
+
+    @property
+    def stored_codec(self) -> Codec:
+        return self.cache.codec
+
+    def key(self, namespace: str, name: str) -> str:
+        """The key within the cache."""
+        return f"{namespace}/{name}" if self.resource.namespaced else name
+
+
+def install(hub: WatchCache, resource: Resource, strategy: Strategy[Any]) -> Served:
+    """A built-in resource, ready to be served; an alias shares the cache of what it is another view of."""
+    codec: Codec = LazyCodec(resource)
+    if resource.virtual:
+        return Served(resource, strategy, None, codec=codec)
+    stored, view = resource, None
+    if (alias := ALIASES.get((resource.group, resource.version, resource.name))) is not None:
+        group, version, name = alias
+        found = registry.by_name(group, version, name)
+        assert found is not None
+        stored = found
+        from podling.apiserver import views
+
+        view = views.view_of(resource, codec)
+    stored_codec: Codec = codec if view is None else LazyCodec(stored)
+    cache = hub.cache(prefix_of(stored.group, stored.name), stored_codec)
+    if strategy.indexed_field and not cache.indexed and view is None:
+        field = strategy.indexed_field
+        cache.index_by(lambda obj: strategy.fields(obj).get(field, ""))
+    return Served(resource, strategy, cache, codec=codec, view=view)
+
+
+#: What is stored as what: one list of objects, shown in two ways.
+ALIASES: dict[tuple[str, str, str], tuple[str, str, str]] = {
+    ("events.k8s.io", "v1", "events"): ("", "v1", "events"),
+    ("autoscaling", "v1", "horizontalpodautoscalers"): ("autoscaling", "v2", "horizontalpodautoscalers"),
+}
