@@ -24,7 +24,22 @@ class ImageNotFound(ImageError):
 
 
 class PullFailed(ImageError):
-    """The registry refused, was not reached, or sent what does not match its digest (ErrImagePull)."""
+    """The registry refused, was not reached, or sent what does not match its digest (ErrImagePull).
+
+    `code` is what a CRI runtime would give as gRPC status code: NotFound, Unavailable or Unknown.
+    """
+
+    def __init__(self, message: str, code: str = "Unknown") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ImageInUse(ImageError):
+    """A container uses the image: it is not removed."""
+
+
+class InvalidArchive(ImageError):
+    """A file is not an image archive, or a broken one."""
 
 
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
