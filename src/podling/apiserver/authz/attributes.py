@@ -68,9 +68,9 @@ def forbidden(attributes: Attributes, reason: str = "") -> errors.StatusError:
     if reason:
         message = f"{message}: {reason}"
     if not attributes.resource:
-        error = errors.forbidden("", "", "", message)
-        error.status.message = f"forbidden: {message}"
-        return error
+        status = errors.forbidden("", "", "", message).status
+        status.message = f"forbidden: {message}"
+        return errors.StatusError(status)
     return errors.forbidden(attributes.resource, attributes.group, attributes.name, message)
 
 
