@@ -98,8 +98,7 @@ class BridgeNetwork:
         return found
 
     def _is_local(self, address: str) -> bool:
-        netlink = self._kernel()
-        return any(a.split("/")[0] == address for link in netlink.links() for a in netlink.addresses(link.index))
+        return any(known.split("/")[0] == address for known in self._kernel().all_addresses())
 
     async def close(self) -> None:
         """Let go of the kernel; pods keep their network."""

@@ -96,6 +96,8 @@ class NodeNetwork:
             inside.replace_route(Route("0.0.0.0/0", gateway=config.host_ip, oif=link_index))
         with netns.entered(path):
             netns.write_sysctl("net/ipv4/ip_forward", "1")
+            # localhost:<nodePort> may lead to a pod on another node; the node's rules let only answers come back so.
+            netns.write_sysctl("net/ipv4/conf/eth0/route_localnet", "1")
         return NodeNamespace(name=name, path=path, ip=ip)
 
     def _connect(self, outside: Netlink, inside: Netlink, name: str, path: str, ip: str) -> int:

@@ -274,12 +274,16 @@ class Netlink(Transport):
             if error.errno != errno.EADDRNOTAVAIL:
                 raise
 
+    def all_addresses(self) -> list[str]:
+        """The addresses of all links as "10.0.0.1/24"."""
+        return self.addresses(0)
+
     def addresses(self, index: int) -> list[str]:
-        """The link's addresses as "10.0.0.1/24"."""
+        """The link's addresses as "10.0.0.1/24"; index 0 stands for all links."""
         found: list[str] = []
         for kind, body in self.request("list addresses", _GETADDR, _DUMP, _ADDRESS.pack(0, 0, 0, 0, 0)):
             _, length, _, _, link = _ADDRESS.unpack_from(body)
-            if kind != _NEWADDR or link != index:
+            if kind != _NEWADDR or (index and link != index):
                 continue
             values = dict(attributes(body, _ADDRESS.size))
             packed = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
