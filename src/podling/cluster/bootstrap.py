@@ -1,0 +1,136 @@
+"""What every cluster has from its first moment: system namespaces, the `kubernetes` Service, priority classes, RBAC.
+
+All of it is made by create-if-missing, so it may run at every start; what an administrator has changed stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeVar
+
+from podling.api import core_v1, discovery_v1, errors, meta_v1, scheduling_v1
+from podling.api.struct import clone
+from podling.client.base import Client
+from podling.cluster.config import ClusterConfig
+
+T = TypeVar("T")
+
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+
+async def ensure(client: Client, obj: T) -> T | None:
+    """Create `obj` unless it is there; gives what was created."""
+    try:
+        return await client.create(obj)
+    except errors.StatusError as error:
+        if errors.is_already_exists(error):
+            return None
+        raise
+
+
+async def run(client: Client, config: ClusterConfig, *, ca: bytes, front_proxy_ca: bytes = b"") -> None:
+    """Make what is missing. `ca` and `front_proxy_ca` are PEM."""
+    from podling.apiserver.authz import policy
+
+    await asyncio.gather(*(ensure(client, _namespace(name)) for name in NAMESPACES))
+    await asyncio.gather(
+        policy.reconcile(client),
+        *(ensure(client, c) for c in priority_classes()),
+        ensure(client, _authentication(ca, front_proxy_ca)),
+        _kubernetes_service(client, config),
+    )
+
+
+def _namespace(name: str) -> core_v1.Namespace:
+    return core_v1.Namespace(metadata=meta_v1.ObjectMeta(name=name))
+
+
+def priority_classes() -> list[scheduling_v1.PriorityClass]:
+    """The two that upstream has built in."""
+
+    def made(name: str, value: int, description: str) -> scheduling_v1.PriorityClass:
+        return scheduling_v1.PriorityClass(
+            metadata=meta_v1.ObjectMeta(name=name), value=value, description=description, global_default=False
+        )
+
+    return [
+        made(
+            "system-cluster-critical",
+            2000000000,
+            "Used for system critical pods that must run in the cluster,"
+            " but can be moved to another node if necessary.",
+        ),
+        made(
+            "system-node-critical",
+            2000001000,
+            "Used for system critical pods that must not be moved from their current node.",
+        ),
+    ]
+
+
+def _authentication(ca: bytes, front_proxy_ca: bytes) -> core_v1.ConfigMap:
+    """Where extension API servers read whom to trust."""
+    data = {
+        "client-ca-file": ca.decode(),
+        "requestheader-allowed-names": '["front-proxy-client"]',
+        "requestheader-client-ca-file": front_proxy_ca.decode(),
+        "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
+        "requestheader-group-headers": '["X-Remote-Group"]',
+        "requestheader-uid-headers": '["X-Remote-Uid"]',
+        "requestheader-username-headers": '["X-Remote-User"]',
+    }
+    meta = meta_v1.ObjectMeta(name="extension-apiserver-authentication", namespace="kube-system")
+    return core_v1.ConfigMap(metadata=meta, data=data)
+
+
+async def _kubernetes_service(client: Client, config: ClusterConfig) -> None:
+    """The Service by which pods reach the API server, and its endpoints: this machine's address on the node network."""
+    labels = {"component": "apiserver", "provider": "kubernetes"}
+    service = core_v1.Service(metadata=meta_v1.ObjectMeta(name="kubernetes", namespace="default", labels=labels))
+    service.spec.type = "ClusterIP"
+    service.spec.cluster_ip = config.api_service_ip
+    service.spec.ip_families, service.spec.ip_family_policy = ["IPv4"], "SingleStack"
+    service.spec.session_affinity = "None"
+    service.spec.ports = [core_v1.ServicePort(name="https", port=443, protocol="TCP", target_port=config.port)]
+    await ensure(client, service)
+    await _endpoints(client, config)
+    await _endpoint_slice(client, config)
+
+
+async def _endpoints(client: Client, config: ClusterConfig) -> None:
+    meta = meta_v1.ObjectMeta(
+        name="kubernetes", namespace="default", labels={"endpointslice.kubernetes.io/skip-mirror": "true"}
+    )
+    subset = core_v1.EndpointSubset(
+        addresses=[core_v1.EndpointAddress(ip=config.host_ip)],
+        ports=[core_v1.EndpointPort(name="https", port=config.port, protocol="TCP")],
+    )
+    await _put(client, core_v1.Endpoints(metadata=meta, subsets=[subset]), ("subsets",))
+
+
+async def _endpoint_slice(client: Client, config: ClusterConfig) -> None:
+    meta = meta_v1.ObjectMeta(
+        name="kubernetes", namespace="default", labels={"kubernetes.io/service-name": "kubernetes"}
+    )
+    wanted = discovery_v1.EndpointSlice(
+        metadata=meta,
+        address_type="IPv4",
+        endpoints=[
+            discovery_v1.Endpoint(addresses=[config.host_ip], conditions=discovery_v1.EndpointConditions(ready=True))
+        ],
+        ports=[discovery_v1.EndpointPort(name="https", port=config.port, protocol="TCP")],
+    )
+    await _put(client, wanted, ("endpoints", "ports"))
+
+
+async def _put(client: Client, wanted: Any, fields: tuple[str, ...]) -> None:
+    """Create, or bring the fields in order: the API server's address may have changed since the last start."""
+    if await ensure(client, wanted) is not None:
+        return
+    present = await client.get(type(wanted), wanted.metadata.name, wanted.metadata.namespace)
+    if all(getattr(present, f) == getattr(wanted, f) for f in fields):
+        return
+    changed = clone(present)
+    for field in fields:
+        setattr(changed, field, getattr(wanted, field))
+    await client.update(changed)

@@ -1,0 +1,70 @@
+"""A cluster's names and ranges in the kernel, derived from its configuration: two clusters differ in all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from podling.cluster.config import ClusterConfig, Layout
+from podling.network.config import NodeNetworkConfig, PodNetworkConfig
+
+_entered = contextlib.ExitStack()
+
+
+def node_network(config: ClusterConfig) -> NodeNetworkConfig:
+    """The network between this machine and its nodes."""
+    return NodeNetworkConfig(
+        bridge=f"{config.short_id}-nodes",
+        cidr=config.node_cidr,
+        pod_ranges=(config.pod_cidr,),
+        service_ranges=(config.service_cidr,),
+        table=f"{config.short_id}-host",
+        namespace_prefix=f"{config.name}.",
+    )
+
+
+def node_ip(config: ClusterConfig, index: int) -> str:
+    """The address of the node with `index` (from 0): this machine's own if there is but one node."""
+    network = node_network(config)
+    return network.host_ip if config.nodes == 1 else network.node_ip(index + 1)
+
+
+def pod_network(config: ClusterConfig, paths: Layout, index: int, pod_cidrs: tuple[str, ...]) -> PodNetworkConfig:
+    """The pods' network on the node with `index`, seen from inside that node's network namespace."""
+    return PodNetworkConfig(
+        pod_cidrs=pod_cidrs,
+        state_file=str(paths.node_run(config.node_names[index]) / "leases.json"),
+        node_ip=node_ip(config, index),
+        bridge=f"{config.short_id}-pods",
+        pod_ranges=(config.pod_cidr,),
+        service_ranges=(config.service_cidr,),
+        node_ranges=(config.node_cidr,),
+        local_addresses=(config.dns_ip,),
+        table=config.short_id,
+    )
+
+
+def set_up(config: ClusterConfig, paths: Layout) -> None:
+    """Make the node network, and the namespaces of the nodes if there are several."""
+    from podling.network.node_network import NodeNetwork
+
+    async def work() -> None:
+        network = NodeNetwork(node_network(config))
+        await network.setup()
+        if config.nodes > 1:
+            for index, name in enumerate(config.node_names):
+                await network.setup_node(name, index + 1)
+
+    asyncio.run(work())
+
+
+def enter_node(config: ClusterConfig, index: int) -> None:
+    """Move this process into the network namespace of its node, if it has one of its own."""
+    if config.nodes == 1:
+        return
+    from podling.network import netns
+    from podling.network.node_network import NodeNetwork
+
+    path = NodeNetwork(node_network(config)).path(config.node_names[index])
+    # Never left again: the process lives there, and so do the threads and processes that it starts.
+    _entered.enter_context(netns.entered(path))

@@ -1,0 +1,36 @@
+"""One real cluster for all end-to-end tests; each test gets a namespace of its own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import IMAGE, Kubectl, kubectls, podling
+
+OPTIONS = ["--name", "e2e", "--port", "17443", "--node-cidr", "10.214.0.0/24", "--pod-cidr", "10.245.0.0/16"]
+OPTIONS += ["--service-cidr", "10.97.0.0/16"]
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of a cluster with one node and the example's image."""
+    directory = tmp_path_factory.mktemp("e2e") / "cluster"
+    try:
+        podling(directory, "up", *OPTIONS)
+        podling(directory, "image", "create", IMAGE, "--package", "busybox-static")
+        yield directory
+    finally:
+        podling(directory, "down", "--purge")
+
+
+@pytest.fixture(params=sorted(kubectls()))
+def kubectl(request: pytest.FixtureRequest, data: Path) -> Iterator[Kubectl]:
+    """Each kubectl of this machine, in a namespace that is gone afterwards."""
+    namespace = f"t-{secrets.token_hex(3)}"
+    program = Kubectl(kubectls()[request.param], data / "admin.kubeconfig", namespace)
+    program("create", "namespace", namespace)
+    yield program
+    program("delete", "namespace", namespace, "--wait=true", timeout=90)

