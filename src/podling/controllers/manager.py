@@ -1,0 +1,92 @@
+"""The controller manager: all controllers in one process, sharing their caches.
+
+`ControllerManager.run` is what a leader does; without other instances it is simply run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from podling import log
+from podling.client.client import ApiClient
+from podling.client.informer import Informers
+from podling.controllers.base import Config, Context, Controller
+
+_log = log.get(__name__)
+
+
+def all_controllers() -> tuple[type[Controller], ...]:
+    """Every controller, the garbage collector last: it follows what is left with metadata alone."""
+    from podling.controllers.clusterrole_aggregation import ClusterRoleAggregationController
+    from podling.controllers.deployment import DeploymentController
+    from podling.controllers.garbage_collector import GarbageCollector
+    from podling.controllers.namespace import NamespaceController
+    from podling.controllers.replicaset import ReplicaSetController
+    from podling.controllers.root_ca import RootCaController
+    from podling.controllers.serviceaccount import ServiceAccountController
+
+    return (
+        ReplicaSetController,
+        DeploymentController,
+        NamespaceController,
+        ServiceAccountController,
+        RootCaController,
+        ClusterRoleAggregationController,
+        GarbageCollector,
+    )
+
+
+class ControllerManager:
+    """Starts controllers over one client and one set of informers, and ends them.
+
+    `controllers` are classes; all of them by default. With `informers` given, those are used and stay open.
+    """
+
+    def __init__(
+        self,
+        client: ApiClient,
+        config: Config | None = None,
+        *,
+        controllers: Iterable[type[Controller]] | None = None,
+        informers: Informers | None = None,
+    ) -> None:
+        self._owns_informers = informers is None
+        self.informers = informers or Informers(client.with_agent("podling/informers"))
+        self._context = Context(client, self.informers, config or Config())
+        self._kinds = tuple(controllers) if controllers is not None else all_controllers()
+        self.controllers: list[Controller] = []
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Start all, and return when their caches are filled."""
+        self.controllers = [kind(self._context) for kind in self._kinds]
+        self.informers.start()
+        self._tasks = [asyncio.create_task(self._run(c), name=c.name) for c in self.controllers]
+        await self.informers.wait_synced()
+
+    async def run(self) -> None:
+        """Start all and work until cancelled."""
+        await self.start()
+        try:
+            await asyncio.gather(*self._tasks)
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """End all; the last events are written."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(c.close() for c in self.controllers))
+        if self._owns_informers:
+            await self.informers.close()
+
+    @staticmethod
+    async def _run(controller: Controller) -> None:
+        try:
+            await controller.run()
+        except Exception:
+            _log.exception("%s ended", controller.name)
+            raise
