@@ -229,8 +229,12 @@ def unhealthy_first(old: list[apps_v1.ReplicaSet], budget: int) -> list[tuple[ap
 def old_sizes(
     d: apps_v1.Deployment, sets: list[apps_v1.ReplicaSet], old: list[apps_v1.ReplicaSet]
 ) -> list[tuple[apps_v1.ReplicaSet, int]]:
-    """Sizes that take available pods from the old ReplicaSets, oldest first, while enough stay available."""
-    left = available(sets) - (replicas(d) - max_unavailable(d))
+    """Sizes that take available pods from the old ReplicaSets, oldest first, while enough stay available.
+
+    What a ReplicaSet has beyond its size is as good as gone, though its status may not say so yet.
+    """
+    lasting = sum(min(rs.status.available_replicas or 0, replicas(rs)) for rs in sets)
+    left = lasting - (replicas(d) - max_unavailable(d))
     sizes = []
     for rs in sorted(old, key=age):
         if left <= 0:
