@@ -75,6 +75,9 @@ class BridgeNetwork:
         config = self.config
         wanted = {
             "net/ipv4/ip_forward": "1",
+            # Either one turns redirects on, so other links keep what they have of their own. A redirect, sent or not,
+            # uses up the pod's allowance of ICMP errors, and then it would not hear that a service refuses it.
+            "net/ipv4/conf/all/send_redirects": "0",
             f"net/ipv4/conf/{config.bridge}/send_redirects": "0",
             f"net/ipv4/conf/{config.bridge}/route_localnet": "1",
         }
