@@ -20,7 +20,9 @@ from podling.apiserver.admission.base import Chain
 from podling.apiserver.authz.attributes import Attributes, Decision, forbidden
 from podling.apiserver.cache import WatchCache
 from podling.apiserver.call import Answer, Call
+from podling.apiserver.discovery import Discovery
 from podling.apiserver.handlers import delete, patch, read, subresources, watch, write
+from podling.apiserver.health import Health
 from podling.apiserver.request_info import RequestInfo, resolve
 from podling.apiserver.served import Served
 from podling.apiserver.strategy import PlainStrategy, Strategy
@@ -28,9 +30,9 @@ from podling.store.base import Store, Unavailable
 
 LOG = log.get(__name__)
 
-#: Who is asking, by the headers of a request and the certificate of its connection (`ssl.getpeercert()`'s dict form).
-#: None if the credentials are absent; StatusError 401 if they are wrong.
-Authenticator = Callable[[Mapping[str, str], Any], Awaitable[User | None]]
+#: Who is asking, by a request's headers, the DER form of its connection's verified certificate, and its path.
+#: None if there are no credentials and the path needs some; StatusError 401 if they are wrong.
+Authenticator = Callable[[Mapping[str, str], bytes | None, str], Awaitable[User | None]]
 #: May they? Decides at once, from memory.
 Authorizer = Callable[[Attributes], Decision]
 #: A verb of a resource, or what is served at a path that is no resource.
@@ -80,6 +82,8 @@ class ApiServer:
         self.generation = 0
         for resource in resources:
             self.install(resource)
+        self.discovery = Discovery(self)
+        self.health = Health(self)
 
     # What is served
 
@@ -135,11 +139,14 @@ class ApiServer:
         answer = await self.dispatch(request, info, user)
         return _in_process(answer)
 
-    async def authenticate(self, headers: Mapping[str, str], certificate: Any) -> User:
+    async def authenticate(self, headers: Mapping[str, str], certificate: bytes | None, path: str) -> User:
         """Who sent these headers over a connection with this certificate. StatusError 401."""
         if self.authenticator is None:
             return ANONYMOUS
-        return await self.authenticator(headers, certificate) or ANONYMOUS
+        user = await self.authenticator(headers, certificate, path)
+        if user is None:
+            raise errors.unauthorized()
+        return user
 
     def authorize(self, user: User, info: RequestInfo) -> None:
         """StatusError 403 unless `user` may do it."""

@@ -14,7 +14,8 @@ import msgspec
 
 from podling.api import meta_v1
 from podling.api.registry import Resource
-from podling.api.struct import decode, encode, from_dict, to_dict
+from podling.api.struct import encode, to_dict
+from podling.machinery import schema
 
 _METADATA = b'"metadata":{'
 
@@ -43,8 +44,14 @@ class Codec(Protocol):
 
     def encode(self, obj: Any) -> bytes: ...
 
-    def from_dict(self, data: Any) -> Any:
-        """Raises msgspec.ValidationError."""
+    def read(self, data: bytes) -> Any:
+        """What a client sent: more leniently than `decode`, and into canonical form. Raises schema.DecodeError."""
+
+    def convert(self, raw: Any) -> Any:
+        """As `read`, of dicts and lists."""
+
+    def problems(self, raw: Any) -> list[str]:
+        """Unknown and duplicate fields of what a client sent."""
 
     def to_dict(self, obj: Any) -> dict[str, Any]: ...
 
@@ -62,8 +69,14 @@ class StructCodec:
         self.encode = encode
         self.to_dict = to_dict
 
-    def from_dict(self, data: Any) -> Any:
-        return from_dict(data, self.type)
+    def read(self, data: bytes) -> Any:
+        return schema.decode(data, self.type)
+
+    def convert(self, raw: Any) -> Any:
+        return schema.convert(raw, self.type)
+
+    def problems(self, raw: Any) -> list[str]:
+        return schema.problems(raw, self.type)
 
     def empty(self) -> Any:
         obj = self.type()
@@ -82,13 +95,7 @@ class LazyCodec:
 
     def __getattr__(self, name: str) -> Any:
         real = StructCodec(self._resource.type, self._resource.group_version)
-        self.__dict__.update(real.__dict__, from_dict=real.from_dict, empty=real.empty)
+        self.__dict__.update(
+            real.__dict__, read=real.read, convert=real.convert, problems=real.problems, empty=real.empty
+        )
         return self.__dict__[name]
-
-
-def same_type_clone(codec: Codec, obj: Any) -> Any:
-    """A deep copy by way of JSON."""
-    return codec.decode(codec.encode(obj))
-
-
-__all__ = ["Codec", "LazyCodec", "StructCodec", "decode", "metadata_offset", "same_type_clone", "splice", "unsplice"]

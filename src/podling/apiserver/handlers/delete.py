@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-import msgspec
-
 from podling.api import errors, meta_v1, times
 from podling.api.errors import FieldError, StatusError, bad_request, invalid
 from podling.apiserver import body, listing
@@ -16,6 +14,7 @@ from podling.apiserver.codec import splice
 from podling.apiserver.entry import Entry
 from podling.apiserver.handlers.write import ATTEMPTS, modified, write
 from podling.apiserver.request_info import truthy
+from podling.machinery import schema
 from podling.store.base import Conflict
 from podling.store.base import Delete as DeleteOp
 
@@ -221,9 +220,9 @@ def read_options(call: Call) -> meta_v1.DeleteOptions:
                 '"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:75"'
             )
         try:
-            options = msgspec.convert(body.without_nulls(data), meta_v1.DeleteOptions)
-        except msgspec.ValidationError as error:
-            raise bad_request(f"v1.DeleteOptions: {error}") from None
+            options = schema.convert(data, meta_v1.DeleteOptions)
+        except schema.DecodeError as error:
+            raise bad_request(str(error)) from None
     else:
         options = _from_query(request.query)
     found = _findings(options)

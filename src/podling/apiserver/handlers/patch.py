@@ -10,16 +10,16 @@ from podling.api import errors, meta_v1
 from podling.api.errors import FieldError, StatusError, bad_request
 from podling.apiserver import body, metadata
 from podling.apiserver.call import Answer, Call
+from podling.apiserver.codec import Codec
 from podling.apiserver.facet import WHOLE, Facet
 from podling.apiserver.handlers.write import modify
+from podling.machinery import json_patch, merge_patch, schema, strategic_merge
 
-JSON, MERGE, STRATEGIC, APPLY = (
+JSON, MERGE, STRATEGIC = (
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",
-    "application/apply-patch+yaml",
 )
-_MAX_OPERATIONS = 10_000
 
 
 async def patch(call: Call) -> Answer:
@@ -36,28 +36,46 @@ async def patch_facet(call: Call, facet: Facet) -> Answer:
             "the body of the request was in an unknown format - accepted media types include: " + ", ".join(supported)
         )
     document = body.load(call.request)
+    wanted = body.directive(call.request.query, "PatchOptions")
     codec = facet.codec_of(call)
+    namespace = call.info.namespace if call.served.resource.namespaced else ""
 
     def make(old: Any) -> Any:
         shown = facet.show(old)
         before = codec.to_dict(shown)
         after = apply_patch(kind, before, document, shown)
-        try:
-            new = codec.from_dict(after)
-        except msgspec.ValidationError as error:
-            try:
-                new = codec.from_dict(body.without_nulls(after))
-            except msgspec.ValidationError:
-                raise _unreadable(kind, after, body.go_type_error(error, after, codec)) from None
-        metadata.check_name(
-            new.metadata, call.info.name, call.info.namespace if call.served.resource.namespaced else ""
-        )
-        if new.metadata.resource_version == old.metadata.resource_version and not _says_version(document, kind):
+        new = _typed(call, codec, after, document, wanted)
+        metadata.check_name(new.metadata, call.info.name, namespace)
+        if not _says_version(document, kind):
             # Not a precondition of the client's: it only came along with the old state.
             new.metadata.resource_version = None
         return facet.merge(old, new)
 
     return facet.answer(await modify(call, make, facet.settle(call)))
+
+
+def _typed(call: Call, codec: Codec, after: Any, document: Any, wanted: str) -> Any:
+    """What came out of the patch, as an object. StatusError 422."""
+    try:
+        new = codec.convert(after)
+    except schema.DecodeError as error:
+        raise _unreadable(after, str(error)) from None
+    if wanted != "Ignore" and call.request.obj is None:
+        problems = _duplicates(document) + codec.problems(after)
+        if problems and wanted == "Strict":
+            raise _unreadable(after, str(schema.StrictDecodeError(problems)))
+        for problem in problems:
+            call.warn(problem)
+    return new
+
+
+def _duplicates(document: Any) -> list[str]:
+    """Duplicate fields of the patch itself; what is unknown shows in the result."""
+    return schema.problems(document, _Anything) if isinstance(document, schema.WithDuplicates) else []
+
+
+class _Anything(msgspec.Struct):
+    """A type without fields: of a patch, only what is twice at its top can be told."""
 
 
 def _says_version(document: Any, kind: str) -> bool:
@@ -69,48 +87,36 @@ def _says_version(document: Any, kind: str) -> bool:
 
 
 def apply_patch(kind: str, before: dict[str, Any], document: Any, shown: Any) -> Any:
-    """`before` with the patch applied. StatusError 400, 413 or 422 in upstream's words."""
-    if kind == JSON:
-        from podling.machinery import json_patch
-
-        if not isinstance(document, list):
-            raise bad_request(
-                "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
-            )
-        if len(document) > _MAX_OPERATIONS:
-            raise errors.request_entity_too_large(
-                f"The allowed maximum operations in a JSON patch is {_MAX_OPERATIONS}, got {len(document)}"
-            )
-        try:
-            return json_patch.apply(before, document)
-        except ValueError as error:
-            raise _refused(str(error)) from None
-    if not isinstance(document, dict):
-        raise bad_request(
-            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"
-        )
-    if kind == MERGE:
-        from podling.machinery import merge_patch
-
-        return merge_patch.apply(before, document)
-    from podling.machinery import strategic_merge
-
+    """`before` with the patch applied. StatusError 400, 413, 422 or 500 in upstream's words."""
     try:
+        if kind == JSON:
+            return json_patch.apply(before, document)
+        if not isinstance(document, dict):
+            raise bad_request(
+                "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"
+            )
+        if kind == MERGE:
+            return merge_patch.apply(before, document)
         return strategic_merge.apply(before, document, type(shown))
-    except ValueError as error:
-        raise _refused(str(error)) from None
+    except (json_patch.MalformedPatch, strategic_merge.MalformedPatch) as error:
+        raise bad_request(str(error)) from None
+    except json_patch.TooManyOperations as error:
+        raise errors.request_entity_too_large(str(error)) from None
+    except (json_patch.PatchError, strategic_merge.UnprocessablePatch) as error:
+        raise refused() from error
+    except strategic_merge.PatchError as error:
+        raise StatusError(meta_v1.Status(status="Failure", code=500, message=str(error))) from None
 
 
-def _refused(message: str) -> StatusError:
-    """422 that is about the patch rather than about an object."""
-    return StatusError(meta_v1.Status(status="Failure", code=422, reason="Invalid", message=message))
+def refused() -> StatusError:
+    """422 that is about the patch rather than about an object; upstream does not say what is wrong with it."""
+    text = "the server rejected our request due to an error in our request"
+    return StatusError(
+        meta_v1.Status(status="Failure", code=422, reason="Invalid", message=text, details=meta_v1.StatusDetails())
+    )
 
 
-def _unreadable(kind: str, after: Any, why: str) -> StatusError:
-    shown = msgspec.json.encode(after).decode()
-    finding = FieldError("FieldValueInvalid", "patch", f"Invalid value: {_quoted(shown)}: {why}")
+def _unreadable(after: Any, why: str) -> StatusError:
+    shown = msgspec.json.encode(msgspec.json.encode(after).decode()).decode()
+    finding = FieldError("FieldValueInvalid", "patch", f"Invalid value: {shown}: {why}")
     return errors.invalid("", "", "", [finding])
-
-
-def _quoted(text: str) -> str:
-    return msgspec.json.encode(text).decode()

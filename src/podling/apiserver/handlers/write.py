@@ -19,6 +19,7 @@ from podling.apiserver.codec import splice
 from podling.apiserver.entry import Entry
 from podling.apiserver.facet import WHOLE, Facet, Settle
 from podling.apiserver.strategy import Release
+from podling.machinery import validation
 from podling.store.base import Conflict, Delete, Op, Put
 
 #: How often a generated name is tried, and an update that lost a race.
@@ -34,7 +35,7 @@ Make = Callable[[Any], Any]
 async def create(call: Call) -> Answer:
     """POST of a collection."""
     resource = call.served.resource
-    obj = body.read_object(call.request, call.served.codec, resource.kind, resource.group_version)
+    obj = body.read_object(call, call.served.codec, resource.kind, resource.group_version)
     return await create_object(call, obj)
 
 
@@ -81,7 +82,9 @@ async def _create_once(call: Call, obj: Any) -> Answer:
     strategy.prepare_create(obj, context)
     release = await strategy.begin_create(obj, context)
     try:
-        findings = strategy.validate(obj) or metadata.validate(meta, strategy)
+        findings = strategy.validate(obj) or validation.object_meta(
+            meta, strategy.validate_name, namespaced=resource.namespaced
+        )
         if findings:
             raise errors.invalid(resource.kind, resource.group, meta.name or "", findings)
         await app.admission.validate(attributes)
@@ -167,7 +170,7 @@ async def update_facet(call: Call, facet: Facet) -> Answer:
     kind, version = facet.kind or (resource.kind, resource.group_version)
 
     def make(old: Any) -> Any:
-        obj = body.read_object(call.request, facet.codec_of(call), kind, version)
+        obj = body.read_object(call, facet.codec_of(call), kind, version)
         metadata.check_name(obj.metadata, call.info.name, call.info.namespace if resource.namespaced else "")
         return facet.merge(old, obj)
 
@@ -232,7 +235,7 @@ async def _modify_once(call: Call, make: Make, settle: Settle, create_missing: b
     meta.resource_version = None
     release = await strategy.begin_update(new, old, context) if not info.subresource else None
     try:
-        findings = [*metadata.validate_update(meta, _versionless(old.metadata), strategy), *findings]
+        findings = [*_meta_findings(meta, old.metadata), *findings]
         if findings:
             raise errors.invalid(resource.kind, resource.group, info.name, findings)
         _count_generation(call, new, old)
@@ -288,8 +291,11 @@ def keep_system_fields(new: Any, old: Any) -> None:
     new.generate_name = new.generate_name or old.generate_name
 
 
-def _versionless(meta: Any) -> Any:
-    return msgspec.structs.replace(meta, resource_version=None)
+def _meta_findings(new: Any, old: Any) -> list[FieldError]:
+    """The version has been dealt with already."""
+    if msgspec.structs.replace(old, resource_version=None) == new:
+        return []
+    return validation.object_meta_update(msgspec.structs.replace(new, resource_version="1"), old)
 
 
 def _count_generation(call: Call, new: Any, old: Any) -> None:

@@ -1,0 +1,232 @@
+"""Discovery: which groups, versions and resources are served, in the two-step form and in the aggregated one.
+
+Documents are made when they are first asked for and kept until what is served changes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from podling.api import errors
+from podling.api.registry import Resource
+from podling.api.request import Request, User
+from podling.api.struct import encode
+from podling.apiserver.call import Answer
+from podling.apiserver.negotiate import clauses
+from podling.apiserver.request_info import RequestInfo
+
+if TYPE_CHECKING:
+    from podling.apiserver.app import ApiServer
+
+_GUP = ("get", "patch", "update")
+_CONNECT = ("create", "get")
+_PROXY = ("create", "delete", "get", "patch", "update")
+
+
+class Subresource(NamedTuple):
+    """What discovery says of a subresource; `kind` "" is the resource's own."""
+
+    verbs: tuple[str, ...]
+    kind: str = ""
+    group: str = ""
+    version: str = ""
+
+
+_SUBRESOURCES: dict[tuple[str, str], Subresource] = {
+    ("*", "status"): Subresource(_GUP),
+    ("*", "scale"): Subresource(_GUP, "Scale", "autoscaling", "v1"),
+    ("pods", "attach"): Subresource(_CONNECT, "PodAttachOptions", "", "v1"),
+    ("pods", "binding"): Subresource(("create",), "Binding", "", "v1"),
+    ("pods", "ephemeralcontainers"): Subresource(_GUP),
+    ("pods", "eviction"): Subresource(("create",), "Eviction", "policy", "v1"),
+    ("pods", "exec"): Subresource(_CONNECT, "PodExecOptions", "", "v1"),
+    ("pods", "log"): Subresource(("get",)),
+    ("pods", "portforward"): Subresource(_CONNECT, "PodPortForwardOptions", "", "v1"),
+    ("pods", "proxy"): Subresource(_PROXY, "PodProxyOptions", "", "v1"),
+    ("pods", "resize"): Subresource(_GUP),
+    ("services", "proxy"): Subresource(_PROXY, "ServiceProxyOptions", "", "v1"),
+    ("nodes", "proxy"): Subresource(_PROXY, "NodeProxyOptions", "", "v1"),
+    ("namespaces", "finalize"): Subresource(("update",)),
+    ("serviceaccounts", "token"): Subresource(("create",), "TokenRequest", "authentication.k8s.io", "v1"),
+    ("certificatesigningrequests.certificates.k8s.io", "approval"): Subresource(_GUP),
+}
+
+
+def subresource(resource: Resource, name: str) -> Subresource:
+    """What discovery says of a subresource of `resource`."""
+    found = _SUBRESOURCES.get((resource.qualified, name)) or _SUBRESOURCES.get(("*", name))
+    return found or Subresource(_GUP)
+
+
+def storage_hash(resource: Resource) -> str:
+    """An opaque value that tells storage versions apart."""
+    text = f"{resource.group}/{resource.version}/{resource.kind}"
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()[:8]).decode()
+
+
+class Discovery:
+    """Answers /api, /apis and what is below them, of what `app` serves."""
+
+    def __init__(self, app: ApiServer, *, address: str = "") -> None:
+        self._app = app
+        #: `host:port` at which clients without another way reach this server.
+        self.address = address
+        self._made: dict[Any, tuple[bytes, str]] = {}
+        self._generation = -1
+        for path in ("/api", "/apis"):
+            app.paths[path] = self.answer
+        app.paths["/api/"] = app.paths["/apis/"] = self.answer
+
+    async def answer(self, request: Request, info: RequestInfo, user: User) -> Answer:
+        """Any discovery path."""
+        if request.method not in ("GET", "HEAD"):
+            raise errors.path_not_found()
+        path = info.path.rstrip("/")
+        aggregated = _aggregated(request.headers.get("accept", "")) if path in ("/api", "/apis") else ""
+        if self._generation != self._app.generation:
+            self._made.clear()
+            self._generation = self._app.generation
+        made = self._made.get((path, aggregated))
+        if made is None:
+            document = self._aggregate(path, aggregated) if aggregated else self._document(path)
+            body = encode(document)
+            made = self._made[path, aggregated] = body, f'"{hashlib.sha256(body).hexdigest().upper()}"'
+        body, etag = made
+        headers = {"ETag": etag, "Vary": "Accept"}
+        if aggregated:
+            headers["content-type"] = f"application/json;g=apidiscovery.k8s.io;v={aggregated};as=APIGroupDiscoveryList"
+            if request.headers.get("if-none-match") == etag:
+                return Answer(status=304, body=b"", headers=headers)
+        return Answer(body=body, headers=headers)
+
+    def resources(self) -> list[Resource]:
+        """All that is served, in the order of its installation."""
+        return [s.resource for s in self._app.served.values()]
+
+    def _document(self, path: str) -> dict[str, Any]:
+        parts = path.strip("/").split("/")
+        match parts:
+            case ["api"]:
+                return {
+                    "kind": "APIVersions",
+                    "versions": self._versions(""),
+                    "serverAddressByClientCIDRs": [
+                        {"clientCIDR": "0.0.0.0/0", "serverAddress": self.address or "127.0.0.1:6443"}
+                    ],
+                }
+            case ["apis"]:
+                return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [self._group(g) for g in self._groups()]}
+            case ["apis", group] if group in self._groups():
+                return {"kind": "APIGroup", "apiVersion": "v1", **self._group(group)}
+            case ["api", version] if version in self._versions(""):
+                return self._resource_list("", version)
+            case ["apis", group, version] if version in self._versions(group):
+                return self._resource_list(group, version)
+        raise errors.path_not_found()
+
+    def _groups(self) -> list[str]:
+        return list(dict.fromkeys(r.group for r in self.resources() if r.group))
+
+    def _versions(self, group: str) -> list[str]:
+        return list(dict.fromkeys(r.version for r in self.resources() if r.group == group))
+
+    def _group(self, group: str) -> dict[str, Any]:
+        versions = [{"groupVersion": f"{group}/{v}", "version": v} for v in self._versions(group)]
+        return {"name": group, "versions": versions, "preferredVersion": versions[0]}
+
+    def _resource_list(self, group: str, version: str) -> dict[str, Any]:
+        listed: list[dict[str, Any]] = []
+        mine = [r for r in self.resources() if (r.group, r.version) == (group, version)]
+        for resource in sorted(mine, key=lambda r: r.name):
+            listed.append(_resource(resource))
+            for name in sorted(resource.subresources):
+                listed.append(_subresource(resource, name))
+        group_version = f"{group}/{version}" if group else version
+        result = {"kind": "APIResourceList", "groupVersion": group_version, "resources": listed}
+        return result if not group else {"apiVersion": "v1", **result}
+
+    def _aggregate(self, path: str, version: str) -> dict[str, Any]:
+        groups = [""] if path == "/api" else self._groups()
+        return {
+            "kind": "APIGroupDiscoveryList",
+            "apiVersion": f"apidiscovery.k8s.io/{version}",
+            "metadata": {},
+            "items": [self._aggregated_group(g) for g in groups],
+        }
+
+    def _aggregated_group(self, group: str) -> dict[str, Any]:
+        versions = []
+        for version in self._versions(group):
+            mine = [r for r in self.resources() if (r.group, r.version) == (group, version)]
+            resources = [_aggregated_resource(r) for r in sorted(mine, key=lambda r: r.name)]
+            versions.append({"version": version, "resources": resources, "freshness": "Current"})
+        metadata: dict[str, Any] = {"creationTimestamp": None}
+        if group:
+            metadata = {"name": group, **metadata}
+        return {"metadata": metadata, "versions": versions}
+
+
+def _aggregated(accept: str) -> str:
+    """Which version of the aggregated form is wanted, "" if none."""
+    for kind, parameters in clauses(accept) if accept else ():
+        if kind not in ("application/json", "*/*", "application/*"):
+            continue
+        if parameters.get("as") == "APIGroupDiscoveryList" and parameters.get("g") == "apidiscovery.k8s.io":
+            if parameters.get("v") in ("v2", "v2beta1"):
+                return parameters["v"]
+        elif "as" not in parameters:
+            return ""
+    return ""
+
+
+def _resource(r: Resource) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "name": r.name,
+        "singularName": r.singular or r.kind.lower(),
+        "namespaced": r.namespaced,
+        "kind": r.kind,
+        "verbs": r.verbs,
+    }
+    if r.short_names:
+        result["shortNames"] = r.short_names
+    if r.categories:
+        result["categories"] = r.categories
+    if not r.virtual:
+        result["storageVersionHash"] = storage_hash(r)
+    return result
+
+
+def _subresource(r: Resource, name: str) -> dict[str, Any]:
+    sub = subresource(r, name)
+    result: dict[str, Any] = {"name": f"{r.name}/{name}", "singularName": "", "namespaced": r.namespaced}
+    if sub.kind and (sub.group, sub.version) != (r.group, r.version):
+        result |= {"group": sub.group, "version": sub.version} if sub.group else {"version": sub.version}
+    return {**result, "kind": sub.kind or r.kind, "verbs": sub.verbs}
+
+
+def _aggregated_resource(r: Resource) -> dict[str, Any]:
+    kind = {"group": r.group, "version": r.version, "kind": r.kind}
+    result: dict[str, Any] = {
+        "resource": r.name,
+        "responseKind": kind,
+        "scope": "Namespaced" if r.namespaced else "Cluster",
+        "singularResource": r.singular or r.kind.lower(),
+        "verbs": r.verbs,
+    }
+    if r.short_names:
+        result["shortNames"] = r.short_names
+    if r.categories:
+        result["categories"] = r.categories
+    if r.subresources:
+        result["subresources"] = [
+            {
+                "subresource": name,
+                "responseKind": {"group": s.group, "version": s.version, "kind": s.kind} if s.kind else kind,
+                "verbs": s.verbs,
+            }
+            for name in sorted(r.subresources)
+            for s in (subresource(r, name),)
+        ]
+    return result

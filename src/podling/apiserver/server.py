@@ -1,0 +1,340 @@
+"""The HTTP shell of the API server: TLS, connections, requests into `api.request.Request` and answers into bytes.
+
+It stands on aiohttp's low-level server, but writes its answers straight to the transport: a GET is one piece of bytes
+from the cache with a head before it, and a watch event is one write per watcher, without a task switch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import ssl
+from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
+from typing import Any, cast
+from urllib.parse import parse_qsl, unquote
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from podling import clock, log
+from podling.api import errors, meta_v1
+from podling.api.errors import StatusError, bad_request
+from podling.api.request import Request, User
+from podling.apiserver import metadata, metrics, present
+from podling.apiserver.admission.base import CONNECT, Attributes
+from podling.apiserver.app import ApiServer
+from podling.apiserver.call import Answer
+from podling.apiserver.entry import Change, Entry
+from podling.apiserver.negotiate import PLAIN, Media, negotiate, wants_pretty
+from podling.apiserver.request_info import RequestInfo, resolve
+
+LOG = log.get(__name__)
+
+MAX_BODY = 3 * 1024 * 1024
+#: Answers above this size are compressed, for who wants that and is not on this machine.
+GZIP_ABOVE = 128 * 1024
+#: Bytes that a watcher may be behind before it is cut off.
+MAX_BEHIND = 16 * 1024 * 1024
+#: Seconds that requests are given to end when the server closes.
+GRACE = 5.0
+
+#: Subresources whose connection is taken over.
+STREAMING = frozenset({"exec", "attach", "portforward", "proxy", "log"})
+
+#: Answers a request whose connection is more than a request and an answer.
+Streaming = Callable[[web.BaseRequest, RequestInfo, User], Awaitable[web.StreamResponse]]
+
+_REASONS = {s.value: s.phrase for s in HTTPStatus}
+
+
+def tls_context(certificate: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
+    """TLS of a server, from PEM files; client certificates are asked for, and verified, if there is a CA for them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(certificate, key)
+    if client_ca is not None:
+        context.load_verify_locations(client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+class Connection(web.RequestHandler):
+    """A connection that tells when it is lost, and remembers its client's certificate."""
+
+    __slots__ = ("certificate", "local", "on_lost")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.on_lost: set[Callable[[], None]] = set()
+        self.certificate: bytes | None = None
+        self.local = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self.certificate = tls.getpeercert(True)
+        peer = transport.get_extra_info("peername")
+        self.local = isinstance(peer, tuple) and (peer[0].startswith("127.") or peer[0] == "::1")
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        for callback in list(self.on_lost):
+            callback()
+        super().connection_lost(exc)
+
+
+class _Server(web.Server):
+    def __call__(self) -> web.RequestHandler:
+        return Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Written(web.StreamResponse):
+    """An answer that is in the transport already, or goes there in one piece."""
+
+    def __init__(self, data: bytes = b"", *, keep_alive: bool = True) -> None:
+        super().__init__()
+        self._data = data
+        self._keep = keep_alive
+
+    @property
+    def keep_alive(self) -> bool | None:
+        return self._keep
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        if self._data:
+            transport.write(self._data)
+            protocol = request.protocol
+            if protocol._paused:
+                await protocol._drain_helper()
+        return None
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        pass
+
+
+class HttpServer:
+    """Serves an ApiServer on one address."""
+
+    def __init__(self, app: ApiServer, *, streaming: Streaming | None = None) -> None:
+        self.app = app
+        self.streaming = streaming
+        self.port = 0
+        self._server = _Server(self._handle, access_log=None, keepalive_timeout=120.0, max_headers=256)
+        self._listener: asyncio.Server | None = None
+        self._closing = False
+
+    async def start(self, host: str = "127.0.0.1", port: int = 0, *, tls: ssl.SSLContext | None = None) -> int:
+        """Listen, and return the port."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(
+            cast(Any, self._server), host, port, ssl=tls, backlog=1024, reuse_address=True
+        )
+        self.port = self._listener.sockets[0].getsockname()[1]
+        return self.port
+
+    async def close(self) -> None:
+        """Stop listening, end the watches, let requests end, then cut what is left."""
+        self._closing = True
+        if self._listener is not None:
+            self._listener.close()
+        for cache in self.app.hub.caches.values():
+            for watch in cache.watches():
+                watch.end()
+        self._server.pre_shutdown()
+        await self._server.shutdown(GRACE)
+        if self._listener is not None:
+            await self._listener.wait_closed()
+
+    async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
+        started = clock.real_seconds()
+        headers = cast(dict[str, str], http.headers)
+        connection = cast(Connection, http.protocol)
+        target, _, text = http._message.path.partition("?")
+        path = unquote(target) if "%" in target else target
+        media = PLAIN
+        info: RequestInfo | None = None
+        status = 200
+        try:
+            query, queries = _query(text) if text else ({}, {})
+            info = resolve(http.method, path, query)
+            user = await self.app.authenticate(headers, connection.certificate, path)
+            self.app.authorize(user, info)
+            if info.subresource in STREAMING and self._streams(info):
+                return await self._stream(http, info, user, query)
+            media = _media(headers, query, info)
+            request = Request(http.method, path, query, queries, headers, await _body(http), None, user)
+            answer = await self.app.dispatch(request, info, user)
+            status = answer.status
+            if answer.watch is not None:
+                return await self._watch(http, connection, answer, media, query)
+            body = present.render(answer, media, query)
+            return self._reply(http, connection, answer, media, body)
+        except StatusError as error:
+            status = error.code
+            return self._fail(http, error.status, media)
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            LOG.exception("%s %s", http.method, path)
+            status = 500
+            return self._fail(http, errors.internal(str(error)).status, media)
+        finally:
+            metrics.request(http.method, info, status, clock.real_seconds() - started)
+
+    # Answers
+
+    def _reply(
+        self, http: web.BaseRequest, connection: Connection, answer: Answer, media: Media, body: bytes
+    ) -> web.StreamResponse:
+        kind = media.type
+        extra = ""
+        if answer.headers:
+            kind = answer.headers.get("content-type", kind)
+            extra = "".join(f"{k}: {v}\r\n" for k, v in answer.headers.items() if k != "content-type")
+        if answer.warnings:
+            extra += "".join(f"Warning: 299 - {_quote(w)}\r\n" for w in answer.warnings)
+        if len(body) > GZIP_ABOVE and not connection.local and "gzip" in http.headers.get("accept-encoding", ""):
+            body = gzip.compress(body, 1)
+            extra += "Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
+        return self._written(http, answer.status, kind, body, extra)
+
+    def _fail(self, http: web.BaseRequest, status: meta_v1.Status, media: Media) -> web.StreamResponse:
+        code = status.code or 500
+        extra = ""
+        if status.details is not None and status.details.retry_after_seconds:
+            extra = f"Retry-After: {status.details.retry_after_seconds}\r\n"
+        if code == 401:
+            extra += 'WWW-Authenticate: Basic realm="kubernetes-master"\r\n'
+        keep = http._read_bytes is not None or http.content.at_eof() or not http.body_exists
+        return self._written(http, code, media.type, present.failure(status, media), extra, keep=keep)
+
+    def _written(
+        self, http: web.BaseRequest, status: int, kind: str, body: bytes, extra: str, *, keep: bool = True
+    ) -> _Written:
+        keep = keep and http.keep_alive and not self._closing
+        head = (
+            f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\nAudit-Id: {metadata.new_uid()}\r\n"
+            f"Cache-Control: no-cache, private\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}"
+        )
+        end = b"\r\n" if keep else b"Connection: close\r\n\r\n"
+        data = head.encode() + end
+        return _Written(data if http.method == "HEAD" else data + body, keep_alive=keep)
+
+    # Watches
+
+    async def _watch(
+        self, http: web.BaseRequest, connection: Connection, answer: Answer, media: Media, query: dict[str, str]
+    ) -> web.StreamResponse:
+        watch, served = answer.watch, answer.served
+        assert watch is not None and served is not None
+        transport = http.transport
+        if transport is None:
+            watch.end()
+            raise ConnectionResetError("the client is gone")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        frame = present.framer(served, media, query)
+        write, behind = transport.write, transport.get_write_buffer_size
+
+        def sink(type_: str, entry: Entry, change: Change | None) -> None:
+            write(frame(type_, entry, change))
+            if change is not None and behind() > MAX_BEHIND:
+                LOG.warning("a watcher of %s does not keep up and is cut off", served.resource.qualified)
+                watch.end()
+                transport.abort()
+
+        def finish() -> None:
+            if not done.done():
+                done.set_result(None)
+
+        warnings = "".join(f"Warning: 299 - {_quote(w)}\r\n" for w in answer.warnings)
+        write(
+            (
+                f"HTTP/1.1 200 OK\r\nAudit-Id: {metadata.new_uid()}\r\nCache-Control: no-cache, private\r\n"
+                f"Content-Type: application/json\r\n{warnings}Transfer-Encoding: chunked\r\n\r\n"
+            ).encode()
+        )
+        connection.on_lost.add(watch.end)
+        try:
+            watch.attach(sink, finish)
+            await done
+        finally:
+            connection.on_lost.discard(watch.end)
+            watch.end()
+        if not transport.is_closing():
+            write(b"0\r\n\r\n")
+        return _Written(keep_alive=not self._closing)
+
+    # Streams
+
+    def _streams(self, info: RequestInfo) -> bool:
+        item = self.app.served.get((info.group, info.version, info.resource))
+        return item is not None and info.subresource in item.resource.subresources
+
+    async def _stream(
+        self, http: web.BaseRequest, info: RequestInfo, user: User, query: dict[str, str]
+    ) -> web.StreamResponse:
+        """Give the connection to the hook, after admission has agreed."""
+        if self.streaming is None:
+            raise errors.path_not_found()
+        item = self.app.served[info.group, info.version, info.resource]
+        if info.subresource != "log":
+            attributes = Attributes(
+                CONNECT, item.resource, info.subresource, info.namespace, info.name, None, None, user, options=query
+            )
+            await self.app.admission.mutate(attributes)
+            await self.app.admission.validate(attributes)
+        return await self.streaming(http, info, user)
+
+
+def _query(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """The first value of each parameter, and all values of those that stand there more than once."""
+    first: dict[str, str] = {}
+    repeated: dict[str, list[str]] = {}
+    for key, value in parse_qsl(text, keep_blank_values=True):
+        if key not in first:
+            first[key] = value
+        else:
+            repeated.setdefault(key, [first[key]]).append(value)
+    return first, repeated
+
+
+def _media(headers: Mapping[str, str], query: dict[str, str], info: RequestInfo) -> Media:
+    accept = headers.get("Accept", "")
+    pretty = wants_pretty(query, headers.get("User-Agent", "")) if info.verb != "watch" else False
+    if not info.resource:
+        # What is no resource negotiates for itself.
+        return PLAIN._replace(pretty=True) if pretty else PLAIN
+    return negotiate(accept, pretty)
+
+
+async def _body(http: web.BaseRequest) -> bytes:
+    """The whole body. StatusError 413 if it is too big."""
+    if not http.body_exists:
+        return b""
+    length = http.content_length
+    if length is not None and length > MAX_BODY:
+        raise errors.request_entity_too_large(f"limit is {MAX_BODY}")
+    data = bytearray()
+    content = http.content
+    try:
+        while True:
+            piece = await content.readany()
+            if not piece:
+                break
+            data += piece
+            if len(data) > MAX_BODY:
+                raise errors.request_entity_too_large(f"limit is {MAX_BODY}")
+    except (web.HTTPException, ValueError) as error:
+        raise bad_request(str(error)) from None
+    return bytes(data)
+
+
+def _quote(text: str) -> str:
+    """A header's quoted string."""
+    clean = "".join(c if c.isprintable() else " " for c in text)
+    return '"' + clean.replace("\\", "\\\\").replace('"', '\\"') + '"'
