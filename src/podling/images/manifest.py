@@ -127,8 +127,8 @@ class ConfigFile(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Peek(msgspec.Struct, rename="camel"):
     media_type: str = ""
-    manifests: msgspec.Raw | None = None
-    layers: msgspec.Raw | None = None
+    manifests: list[Any] | None = None
+    layers: list[Any] | None = None
     schema_version: int = 0
 
 

@@ -221,7 +221,7 @@ class Repository:
                 response = await self._ask(endpoint, method, path, headers or {})
             except PullFailed as error:
                 failure = error
-                if endpoint.mirror:
+                if endpoint.mirror or (endpoint.plain_guess and _speaks_tls(error)):
                     continue
                 break
             try:
@@ -312,6 +312,13 @@ class Repository:
             raise _Unreachable(
                 f'failed to do request: {verb} "{url}": {_network_words(error)}', "Unavailable"
             ) from None
+
+
+def _speaks_tls(error: PullFailed) -> bool:
+    """Whether what answered plain http so was a TLS server."""
+    if isinstance(error, _Refused):
+        return error.status == 400 and "HTTPS" in str(error)
+    return isinstance(error, _Unreachable) and not str(error).endswith("refused")
 
 
 class _Progress:

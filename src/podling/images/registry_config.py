@@ -31,7 +31,8 @@ class InvalidRegistryConfig(ImageError):
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A server to ask, as `https://host[:port]`; `base` is where its API stands (`/v2` unless overridden).
 
-    `ca` are files of PEM certificates that are trusted besides the system's.
+    `ca` are files of PEM certificates that are trusted besides the system's. `plain_guess` is plain http that nobody
+    configured: if TLS is spoken there, the next endpoint is right.
     """
 
     url: str
@@ -41,6 +42,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     ca: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     mirror: bool = False
+    plain_guess: bool = False
 
 
 class RegistryConfig:
@@ -61,7 +63,7 @@ class RegistryConfig:
         if domain in self._insecure:
             return (Endpoint(url=f"http://{domain}"),)
         if is_loopback(domain):
-            return (Endpoint(url=f"http://{domain}", mirror=True), Endpoint(url=f"https://{domain}"))
+            return (Endpoint(url=f"http://{domain}", plain_guess=True), Endpoint(url=f"https://{domain}"))
         return (Endpoint(url=f"https://{domain}"),)
 
     def _configured(self, domain: str) -> tuple[Endpoint, ...] | None:

@@ -72,7 +72,8 @@ async def unpack(blob: str | Part, target: str) -> Unpacked:
     """Unpack `blob` into the new directory `target` in a process of its own. Raises InvalidLayer."""
     part = blob if isinstance(blob, Part) else Part(blob, 0, os.stat(blob).st_size)
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "podling.images.unpack", part.path, str(part.offset), str(part.length), target),
+        *(sys.executable, "-P", "-m", "podling.images.unpack"),
+        *(part.path, str(part.offset), str(part.length), target, str(os.getpid())),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -145,6 +146,8 @@ class TarStream:
         self._hash = hashlib.sha256()
         self._block = memoryview(b"")
         self._at = 0
+        #: What `read` gave last.
+        self.last = b""
         self._ended = False
         self._stopped = False
         self._thread = threading.Thread(target=self._produce, args=(file,), daemon=True)
@@ -197,14 +200,12 @@ class TarStream:
     def read(self, size: int = -1) -> bytes:
         if size < 0:
             raise ValueError("the size to read must be given")
-        first = self.some(size) if size else memoryview(b"")
-        if len(first) == size:
-            return bytes(first)
-        parts, missing = [first], size - len(first)
+        parts, missing = [], size
         while missing and (part := self.some(missing)):
             parts.append(part)
             missing -= len(part)
-        return b"".join(parts)
+        self.last = b"".join(parts)
+        return self.last
 
     def drain(self) -> None:
         """Read on to the very end, so that the digest is of everything."""
@@ -235,17 +236,20 @@ def decompressed(file: Readable) -> Iterator[bytes]:
     if head.startswith(b"BZh"):
         import bz2
 
-        return _read_all(bz2.BZ2File(cast(IO[bytes], file)))
+        return _read_all(bz2.BZ2File(cast(IO[bytes], file)), OSError)
     if head.startswith(b"\xfd7zXZ\x00"):
         import lzma
 
-        return _read_all(lzma.LZMAFile(cast(IO[bytes], file)))
+        return _read_all(lzma.LZMAFile(cast(IO[bytes], file)), lzma.LZMAError)
     return _read_all(file)
 
 
-def _read_all(file: Any) -> Iterator[bytes]:
-    while chunk := file.read(_CHUNK):
-        yield chunk
+def _read_all(file: Any, damage: type[Exception] = EOFError) -> Iterator[bytes]:
+    try:
+        while chunk := file.read(_CHUNK):
+            yield chunk
+    except damage as error:
+        raise EOFError(str(error)) from None
 
 
 def _gunzip(file: Readable) -> Iterator[bytes]:
@@ -277,13 +281,19 @@ def _pieces(decoder: Any, data: bytes) -> Iterator[bytes]:
 def _unzstd(file: Readable) -> Iterator[bytes]:
     import zstandard
 
+    context, decoder = zstandard.ZstdDecompressor(), None
+    pending = b""
     try:
-        with zstandard.ZstdDecompressor().stream_reader(
-            cast(IO[bytes], file), read_across_frames=True, closefd=False
-        ) as reader:
-            yield from _read_all(reader)
+        while data := pending or file.read(_CHUNK >> 3):
+            if decoder is None or decoder.eof:
+                decoder = context.decompressobj()
+            if piece := decoder.decompress(data):
+                yield piece
+            pending = decoder.unused_data
     except zstandard.ZstdError as error:
         raise EOFError(str(error)) from None
+    if decoder is None or not decoder.eof:
+        raise EOFError("the compressed data ends too early")
 
 
 class _Layer:
@@ -309,6 +319,9 @@ class _Layer:
             # tarfile keeps every member for random access, which a stream has none of.
             self._tar.members.clear()  # type: ignore[attr-defined]
             self._one(entry)
+        if self._stream.last.strip(b"\0"):
+            # tarfile takes a broken header for the end.
+            raise tarfile.ReadError("a header is broken")
         for path, mtime in sorted(self._directories.items(), reverse=True):
             os.utime(self._at(path), (mtime, mtime))
 
@@ -320,6 +333,8 @@ class _Layer:
         if path is None:
             raise InvalidLayer(f"the layer is refused: {entry.name!r} points outside of it")
         directory, _, name = path.rpartition("/")
+        if name.startswith(_WHITEOUT_META) and name != _OPAQUE:
+            return
         if name.startswith(_WHITEOUT):
             self._whiteout(directory, name)
             return
@@ -410,8 +425,6 @@ class _Layer:
         parent = self._parent(directory)
         if name == _OPAQUE:
             self._set_opaque(parent)
-            return
-        if name.startswith(_WHITEOUT_META):
             return
         hidden = name[len(_WHITEOUT) :]
         if hidden in ("", ".", ".."):
@@ -550,9 +563,21 @@ def clean(name: str) -> str | None:
     return None if path.startswith("../") else ("" if path == "." else path)
 
 
+def _die_with(parent: int) -> None:
+    """Nobody wants the work of a process whose starter was killed."""
+    import ctypes
+    import signal
+
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(1)
+
+
 def main() -> int:
-    """`python -m podling.images.unpack BLOB OFFSET LENGTH DIR`: the result as JSON, or one sentence on stderr."""
-    blob, offset, length, target = sys.argv[1:]
+    """`python -m podling.images.unpack BLOB OFFSET LENGTH DIR PARENT`: JSON on stdout, or one sentence on stderr."""
+    blob, offset, length, target, parent = sys.argv[1:]
+    _die_with(int(parent))
     os.umask(0o022)
     try:
         result = extract(Part(blob, int(offset), int(length)), target)
