@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from controllers.cluster import Cluster, selector, template
-
 from podling import clock
 from podling.api import apps_v1, core_v1
 from podling.api.meta_v1 import ObjectMeta, OwnerReference
