@@ -23,6 +23,7 @@ from podling.apiserver.call import Answer, Call
 from podling.apiserver.discovery import Discovery
 from podling.apiserver.handlers import delete, patch, read, subresources, watch, write
 from podling.apiserver.health import Health
+from podling.apiserver.openapi.document import OpenApi
 from podling.apiserver.request_info import RequestInfo, resolve
 from podling.apiserver.served import Served
 from podling.apiserver.strategy import PlainStrategy, Strategy
@@ -84,6 +85,7 @@ class ApiServer:
             self.install(resource)
         self.discovery = Discovery(self)
         self.health = Health(self)
+        self.openapi = OpenApi(self)
 
     # What is served
 

@@ -44,7 +44,7 @@ async def patch_facet(call: Call, facet: Facet) -> Answer:
         shown = facet.show(old)
         before = codec.to_dict(shown)
         after = apply_patch(kind, before, document, shown)
-        new = _typed(call, codec, after, document, wanted)
+        new = _typed(call, codec, kind, after, document, wanted)
         metadata.check_name(new.metadata, call.info.name, namespace)
         if not _says_version(document, kind):
             # Not a precondition of the client's: it only came along with the old state.
@@ -54,16 +54,16 @@ async def patch_facet(call: Call, facet: Facet) -> Answer:
     return facet.answer(await modify(call, make, facet.settle(call)))
 
 
-def _typed(call: Call, codec: Codec, after: Any, document: Any, wanted: str) -> Any:
+def _typed(call: Call, codec: Codec, kind: str, after: Any, document: Any, wanted: str) -> Any:
     """What came out of the patch, as an object. StatusError 422."""
     try:
         new = codec.convert(after)
     except schema.DecodeError as error:
-        raise _unreadable(after, str(error)) from None
+        raise _unreadable(kind, after, document, str(error)) from None
     if wanted != "Ignore" and call.request.obj is None:
         problems = _duplicates(document) + codec.problems(after)
         if problems and wanted == "Strict":
-            raise _unreadable(after, str(schema.StrictDecodeError(problems)))
+            raise _unreadable(kind, after, document, str(schema.StrictDecodeError(problems)))
         for problem in problems:
             call.warn(problem)
     return new
@@ -71,11 +71,20 @@ def _typed(call: Call, codec: Codec, after: Any, document: Any, wanted: str) -> 
 
 def _duplicates(document: Any) -> list[str]:
     """Duplicate fields of the patch itself; what is unknown shows in the result."""
-    return schema.problems(document, _Anything) if isinstance(document, schema.WithDuplicates) else []
+    found: list[str] = []
 
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, schema.WithDuplicates):
+            found.extend(f'duplicate field "{path}{key}"' for key in value.duplicates)
+        if isinstance(value, dict):
+            for key, item in value.items():
+                walk(item, f"{path}{key}.")
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                walk(item, f"{path.removesuffix('.')}[{index}].")
 
-class _Anything(msgspec.Struct):
-    """A type without fields: of a patch, only what is twice at its top can be told."""
+    walk(document, "")
+    return found
 
 
 def _says_version(document: Any, kind: str) -> bool:
@@ -116,7 +125,19 @@ def refused() -> StatusError:
     )
 
 
-def _unreadable(after: Any, why: str) -> StatusError:
-    shown = msgspec.json.encode(msgspec.json.encode(after).decode()).decode()
-    finding = FieldError("FieldValueInvalid", "patch", f"Invalid value: {shown}: {why}")
+def _unreadable(kind: str, after: Any, document: Any, why: str) -> StatusError:
+    """422 that shows the result, or of a strategic merge the patch."""
+    text = _go(document) if kind == STRATEGIC else msgspec.json.encode(after).decode()
+    finding = FieldError("FieldValueInvalid", "patch", f"Invalid value: {msgspec.json.encode(text).decode()}: {why}")
     return errors.invalid("", "", "", [finding])
+
+
+def _go(value: Any) -> str:
+    """A document as Go prints one."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{k}:{_go(v)}' for k, v in sorted(value.items()))}]"
+    if isinstance(value, list):
+        return f"[{' '.join(map(_go, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "<nil>" if value is None else str(value)
