@@ -48,14 +48,7 @@ def up(paths: Layout, config: ClusterConfig, say: Say) -> bool:
     """Start the cluster and wait until its nodes are ready. False if it runs already. Raises ClusterError."""
     if supervisor.running_pid(paths):
         return False
-    if not config.simulate:
-        preflight.check_real(config)
-    preflight.check_port("0.0.0.0", config.port)
-    try:
-        save(paths, config)
-        paths.logs.mkdir(exist_ok=True)
-    except OSError as error:
-        raise ClusterError(f"can't write to {paths.data}: {error.strerror}; give another --data-dir") from error
+    _prepare(paths, config)
     reader, writer = os.pipe()
     with open(paths.log("supervisor"), "ab") as output:
         subprocess.Popen(
@@ -74,6 +67,26 @@ def up(paths: Layout, config: ClusterConfig, say: Say) -> bool:
     finally:
         os.close(reader)
     return True
+
+
+def foreground(paths: Layout, config: ClusterConfig) -> int:
+    """Be the supervisor, until interrupted; the exit code."""
+    if supervisor.running_pid(paths):
+        raise ClusterError(f"the cluster in {paths.data} runs already: `podling down` stops it")
+    _prepare(paths, config)
+    return supervisor.main(paths)
+
+
+def _prepare(paths: Layout, config: ClusterConfig) -> None:
+    """Everything that can go wrong before a process is started. Raises ClusterError."""
+    if not config.simulate:
+        preflight.check_real(config)
+    preflight.check_port("0.0.0.0", config.port)
+    try:
+        save(paths, config)
+        paths.logs.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ClusterError(f"can't write to {paths.data}: {error.strerror}; give another --data-dir") from error
 
 
 def _follow(reader: int, paths: Layout, say: Say) -> None:

@@ -1,0 +1,178 @@
+"""The control plane: API server, controllers and scheduler, in one process over one store.
+
+The parts talk to the API server in process: objects are handed over, nothing is serialised. Everyone else comes by TLS.
+`ControlPlane` is free of the operating system (given a memory store it runs on virtual time); `run` is the life of the
+control plane's process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Any
+
+from podling import clock, log
+from podling.api import core_v1
+from podling.apiserver import assembly
+from podling.apiserver.app import ApiServer
+from podling.client.client import ApiClient
+from podling.client.events import Recorder
+from podling.client.informer import Informers
+from podling.cluster import bootstrap, progress
+from podling.cluster.config import ClusterConfig, Layout
+from podling.cluster.pki import Pki, kubeconfig, write_kubeconfig
+from podling.controllers.base import Config
+from podling.controllers.manager import ControllerManager
+from podling.scheduler.scheduler import Scheduler
+from podling.store.base import Store
+
+_log = log.get(__name__)
+
+#: Revisions older than this are forgotten, looked at this often (upstream's --etcd-compaction-interval).
+_COMPACTION_SECONDS = 300.0
+
+
+class ControlPlane:
+    """`start` fills an empty store with what every cluster has; `close` ends everything but the store.
+
+    With `pki`, callers over the network are authenticated and authorized; without, there are none.
+    """
+
+    def __init__(self, config: ClusterConfig, store: Store, pki: Pki | None = None) -> None:
+        self.config = config
+        self._store = store
+        self._pki = pki
+        self.app: ApiServer = assembly.assemble(
+            store,
+            assembly.Settings(
+                service_cidr=config.service_cidr,
+                node_port_range=config.node_port_range,
+                cluster_domain=config.cluster_domain,
+                reserved_service_ips=(config.dns_ip,),
+                signing_key=pki.service_account_key().private if pki else b"",
+                issuer=f"https://kubernetes.default.svc.{config.cluster_domain}",
+            ),
+        )
+        self.client = ApiClient(self.app)
+        self._informers = Informers(self.client.with_agent("podling/informers"))
+        self._tasks: list[asyncio.Task[Any]] = []
+        self._recorder: Recorder | None = None
+        self._manager: ControllerManager | None = None
+
+    async def start(self) -> None:
+        await self._store.open()
+        await self.app.start()
+        ca = self._pki.ca.certificate if self._pki else b""
+        front_proxy = self._pki.front_proxy_ca.certificate if self._pki else b""
+        self._recorder = Recorder(self.client.with_agent("podling/scheduler"), "default-scheduler", series=True)
+        scheduler = Scheduler(self.client.with_agent("podling/scheduler"), self._informers, self._recorder)
+        settings = Config(root_ca=ca.decode(), cluster_cidr=self.config.pod_cidr)
+        self._manager = ControllerManager(self.client, settings, informers=self._informers)
+        await bootstrap.run(self.client, self.config, ca=ca, front_proxy_ca=front_proxy)
+        await self._manager.start()
+        self._tasks = [
+            asyncio.create_task(scheduler.run(), name="scheduler"),
+            asyncio.create_task(self._compact(), name="compaction"),
+        ]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._manager is not None:
+            await self._manager.close()
+        if self._recorder is not None:
+            await self._recorder.close()
+        await self._informers.close()
+        await self.app.close()
+        await self._store.close()
+
+    async def _compact(self) -> None:
+        """Keep the history of the last interval or two, and no more."""
+        before = self._store.revision
+        while True:
+            await asyncio.sleep(_COMPACTION_SECONDS)
+            await self._store.compact(before)
+            before = self._store.revision
+
+
+def certificates(config: ClusterConfig, paths: Layout) -> Pki:
+    """The cluster's PKI with all that its parts need, and the administrator's kubeconfig."""
+    pki = Pki(paths.pki, config.name)
+    admin = pki.client("admin", "kubernetes-admin", ("system:masters",))
+    write_kubeconfig(
+        paths.kubeconfig,
+        kubeconfig(
+            server=config.server,
+            ca=pki.ca.certificate,
+            cluster=config.name,
+            user=f"{config.name}-admin",
+            certificate=admin.certificate,
+            key=admin.key,
+        ),
+    )
+    for name in config.node_names:
+        pki.client(f"node-{name}", f"system:node:{name}", ("system:nodes",))
+    return pki
+
+
+def run(config: ClusterConfig, paths: Layout) -> None:
+    """The control plane's process, until SIGTERM."""
+    import uvloop
+
+    uvloop.run(_serve(config, paths))
+
+
+async def _serve(config: ClusterConfig, paths: Layout) -> None:
+    from podling.apiserver.server import HttpServer, tls_context
+    from podling.store.sqlite import SqliteStore
+
+    began = clock.real_seconds()
+    pki = Pki(paths.pki, config.name)
+    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", config.name]
+    names.append(f"kubernetes.default.svc.{config.cluster_domain}")
+    addresses = ["127.0.0.1", "::1", config.api_service_ip, config.host_ip, *config.listen]
+    serving = pki.serving("apiserver", "kube-apiserver", dns=names, ips=addresses)
+    kubelet_client = pki.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",))
+    plane = ControlPlane(config, SqliteStore(paths.store), pki)
+    streaming = assembly.streaming(
+        plane.app,
+        ca=str(pki.path("ca.crt")),
+        certificate=str(kubelet_client.certificate_path),
+        key=str(kubelet_client.key_path),
+    )
+    server = HttpServer(plane.app, streaming=streaming)
+    tls = tls_context(str(serving.certificate_path), str(serving.key_path), str(pki.path("ca.crt")))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await plane.start()
+    hosts = ["127.0.0.1"] + ([] if config.simulate else [config.host_ip]) + config.listen
+    await server.start(hosts, config.port, tls=tls)
+    _log.info("serving on %s after %.3f s", ", ".join(hosts), clock.real_seconds() - began)
+    progress.report("step", f"control plane ready ({clock.real_seconds() - began:.2f} s)")
+    watching = asyncio.create_task(_report_nodes(plane.client, config))
+    await stop.wait()
+    watching.cancel()
+    await server.close()
+    await plane.close()
+
+
+async def _report_nodes(client: ApiClient, config: ClusterConfig) -> None:
+    """Tell whoever started the cluster when each of its nodes is ready, and when all are."""
+    waiting = set(config.node_names)
+    async for event in client.watch(core_v1.Node, send_initial_events=True):
+        node = event.object
+        name = node.metadata.name or ""
+        if event.type in ("ADDED", "MODIFIED") and name in waiting and is_ready(node):
+            waiting.discard(name)
+            progress.report("step", f"node {name} is ready")
+            if not waiting:
+                progress.report("ready", "")
+                progress.end()
+                return
+
+
+def is_ready(node: core_v1.Node) -> bool:
+    """Whether the condition Ready is True."""
+    return any(c.type == "Ready" and c.status == "True" for c in node.status.conditions or ())
