@@ -1,12 +1,13 @@
 """The decision about one pod: which nodes can take it, and which of them is best. Pure: it changes nothing.
 
 As upstream, a large cluster is not searched to its end: when enough nodes fit, the best of those is taken, and the next
-pod's search begins where this one stopped.
+pod's search begins where this one stopped. And what the plugins that look at a node by itself have said is remembered:
+most pods are like the one before, and most nodes have not changed since.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, OrderedDict
 from typing import Any
 
 import msgspec
@@ -41,13 +42,29 @@ def fit_message(total: int, rejections: list[Rejection]) -> str:
     return f"0/{total} nodes are available: {reasons}." if reasons else f"0/{total} nodes are available."
 
 
+class _Memory(msgspec.Struct, gc=False):
+    """What the local plugins said of a node at its `version`; the score once it was asked for."""
+
+    version: int
+    refused: tuple[str, Rejection] | None
+    score: int | None = None
+
+
+#: Shapes of pods that are remembered at once.
+_SHAPES = 16
+
+States = list[tuple[Plugin, Any]]
+
+
 class Algorithm:
-    """The plugins of one profile, and where the next search begins."""
+    """The plugins of one profile, what they have said, and where the next search begins."""
 
     def __init__(self, plugins: list[Plugin]) -> None:
         self.plugins = plugins
         self._filters = [p for p in plugins if p.filters]
-        self._scorers = [p for p in plugins if p.scores]
+        self._local_scorers = [p for p in plugins if p.scores and p.local]
+        self._scorers = [p for p in plugins if p.scores and not p.local]
+        self._memory: OrderedDict[bytes, dict[str, _Memory]] = OrderedDict()
         self._next = 0
 
     def gate(self, info: PodInfo) -> tuple[str, Rejection] | None:
@@ -72,9 +89,9 @@ class Algorithm:
             return feasible[0]
         return self._best(info, cache, feasible)
 
-    def prepare(self, info: PodInfo, cache: Cache) -> tuple[list[tuple[Plugin, Any]], Failure | None]:
+    def prepare(self, info: PodInfo, cache: Cache) -> tuple[States, Failure | None]:
         """The filters that have something to say, with their states."""
-        states: list[tuple[Plugin, Any]] = []
+        states: States = []
         for plugin in self._filters:
             state = plugin.prepare(info, cache)
             if isinstance(state, Rejection):
@@ -83,31 +100,38 @@ class Algorithm:
                 states.append((plugin, state))
         return states, None
 
-    def fits(
-        self, states: list[tuple[Plugin, Any]], info: PodInfo, node: NodeInfo, cache: Cache
-    ) -> tuple[str, Rejection] | None:
+    def fits(self, states: States, info: PodInfo, node: NodeInfo, cache: Cache) -> tuple[str, Rejection] | None:
         """None if the node can take the pod, beside those of its rank that room was made for there."""
         expected = cache.expected(node.name, info)
         if expected:
             node = node.without(())
             for other in expected:
                 node.add(other)
-        for plugin, state in states:
-            rejection = plugin.filter(state, info, node)
-            if rejection is not None:
-                return plugin.name, rejection
-        return None
+        return _first_refusal(states, info, node)
 
-    def _search(self, states: list[tuple[Plugin, Any]], info: PodInfo, cache: Cache) -> tuple[list[NodeInfo], Failure]:
-        nodes = list(cache.nodes.values())
-        wanted = enough(len(nodes))
-        start = self._next % len(nodes) if nodes else 0
+    def _search(self, states: States, info: PodInfo, cache: Cache) -> tuple[list[NodeInfo], Failure]:
+        nodes = cache.order
+        total = len(nodes)
+        wanted = enough(total)
+        start = self._next % total if total else 0
         feasible: list[NodeInfo] = []
-        failure = Failure(len(nodes), {}, set())
+        failure = Failure(total, {}, set())
+        memory = self._remembered(info.shape)
+        local = [(p, s) for p, s in states if p.local]
+        rest = [(p, s) for p, s in states if not p.local]
         looked = 0
-        for node in nodes[start:] + nodes[:start]:
+        for position in range(start, start + total):
+            node = nodes[position if position < total else position - total]
             looked += 1
-            refused = self.fits(states, info, node, cache)
+            if cache.nominated:
+                refused = self.fits(states, info, node, cache)
+            else:
+                known = memory.get(node.name)
+                if known is None or known.version != node.version:
+                    known = memory[node.name] = _Memory(node.version, _first_refusal(local, info, node))
+                refused = known.refused
+                if refused is None and rest:
+                    refused = _first_refusal(rest, info, node)
             if refused is None:
                 feasible.append(node)
                 if len(feasible) == wanted:
@@ -118,9 +142,19 @@ class Algorithm:
         self._next = start + looked
         return feasible, failure
 
+    def _remembered(self, shape: bytes) -> dict[str, _Memory]:
+        memory = self._memory.get(shape)
+        if memory is None:
+            memory = self._memory[shape] = {}
+            if len(self._memory) > _SHAPES:
+                self._memory.popitem(last=False)
+        else:
+            self._memory.move_to_end(shape)
+        return memory
+
     def _best(self, info: PodInfo, cache: Cache, nodes: list[NodeInfo]) -> NodeInfo:
         """The node with the highest sum of weighted scores; of equals, the first found."""
-        totals = [0] * len(nodes)
+        totals = self._local_scores(info, cache, nodes)
         for plugin in self._scorers:
             state = plugin.prepare_score(info, cache, nodes)
             if state is SKIP:
@@ -129,6 +163,30 @@ class Algorithm:
             for n, score in enumerate(scores):
                 totals[n] += plugin.weight * score
         return nodes[totals.index(max(totals))]
+
+    def _local_scores(self, info: PodInfo, cache: Cache, nodes: list[NodeInfo]) -> list[int]:
+        memory = self._remembered(info.shape)
+        scorers: list[tuple[Plugin, Any]] | None = None
+        totals: list[int] = []
+        for node in nodes:
+            known = memory.get(node.name)
+            if known is None or known.version != node.version:
+                known = memory[node.name] = _Memory(node.version, None)
+            if known.score is None:
+                if scorers is None:
+                    prepared = [(p, p.prepare_score(info, cache, nodes)) for p in self._local_scorers]
+                    scorers = [(p, s) for p, s in prepared if s is not SKIP]
+                known.score = sum(p.weight * p.score(s, info, node) for p, s in scorers)
+            totals.append(known.score)
+        return totals
+
+
+def _first_refusal(states: States, info: PodInfo, node: NodeInfo) -> tuple[str, Rejection] | None:
+    for plugin, state in states:
+        rejection = plugin.filter(state, info, node)
+        if rejection is not None:
+            return plugin.name, rejection
+    return None
 
 
 def enough(nodes: int) -> int:

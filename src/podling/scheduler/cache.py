@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from podling.api import core_v1
 from podling.machinery import pod_resources
 
@@ -26,10 +28,13 @@ def host_ports(pod: core_v1.Pod) -> list[HostPort]:
     ]
 
 
+_shape = msgspec.json.Encoder()
+
+
 class PodInfo:
     """A pod with what is asked of it again and again."""
 
-    __slots__ = ("anti_affinity", "assumed", "key", "pod", "ports", "priority", "requests", "uid")
+    __slots__ = ("anti_affinity", "assumed", "key", "pod", "ports", "priority", "requests", "shape", "uid")
 
     def __init__(self, pod: core_v1.Pod) -> None:
         self.pod = pod
@@ -42,6 +47,18 @@ class PodInfo:
         affinity = pod.spec.affinity
         anti = affinity.pod_anti_affinity if affinity else None
         self.anti_affinity = tuple(anti.required_during_scheduling_ignored_during_execution or ()) if anti else ()
+        #: All that decides how a node by itself suits the pod: pods of one Deployment have the same.
+        self.shape = _shape.encode(
+            (
+                self.requests,
+                self.assumed,
+                self.ports,
+                pod.spec.node_name,
+                pod.spec.node_selector,
+                pod.spec.tolerations,
+                affinity.node_affinity if affinity else None,
+            )
+        )
 
 
 class NodeInfo:
@@ -60,9 +77,12 @@ class NodeInfo:
         self.assumed: dict[str, int] = {}
         self.ports: dict[HostPort, int] = {}
         self.anti_affinity: dict[str, PodInfo] = {}
+        #: Another number after every change.
+        self.version = 0
 
     def set_node(self, node: core_v1.Node) -> None:
         self.node = node
+        self.version += 1
         self.labels = node.metadata.labels or {}
         self.taints = tuple(node.spec.taints or ())
         self.allocatable = pod_resources.amounts(node.status.allocatable)
@@ -81,6 +101,7 @@ class NodeInfo:
         return info
 
     def _count(self, info: PodInfo, sign: int) -> None:
+        self.version += 1
         for total, part in ((self.requested, info.requests), (self.assumed, info.assumed)):
             for name, value in part.items():
                 total[name] = total.get(name, 0) + sign * value
@@ -102,6 +123,8 @@ class NodeInfo:
             setattr(other, name, dict(getattr(self, name)))
         for victim in victims:
             other.remove(victim.uid)
+        # What is remembered of the node itself does not hold for it.
+        other.version = -1
         return other
 
 
@@ -110,11 +133,15 @@ class Cache:
 
     def __init__(self) -> None:
         self.nodes: dict[str, NodeInfo] = {}
+        #: The same, in an order to go round in.
+        self.order: list[NodeInfo] = []
         self._known: dict[str, NodeInfo] = {}
         self._where: dict[str, NodeInfo] = {}
         self._assumed: set[str] = set()
         #: Pods with required anti-affinity: rare, and asked about at every pod.
         self.anti_affinity: dict[str, tuple[NodeInfo, PodInfo]] = {}
+        #: Pods with affinity of any kind: what they prefer counts for others.
+        self.affinity: dict[str, tuple[NodeInfo, PodInfo]] = {}
         #: Pods that wait for room that is being made for them, by node and uid.
         self.nominated: dict[str, dict[str, PodInfo]] = {}
 
@@ -141,6 +168,7 @@ class Cache:
         """This cache as it were with another version of one node."""
         view = Cache()
         view.nodes = {**self.nodes, node.name: node}
+        view.order = list(view.nodes.values())
         view.nominated = self.nominated
         view.anti_affinity = {
             uid: (n, p) for uid, (n, p) in self.anti_affinity.items() if n.name != node.name or uid in node.pods
@@ -152,12 +180,15 @@ class Cache:
         name = node.metadata.name or ""
         info = self._known.setdefault(name, NodeInfo(name))
         info.set_node(node)
-        self.nodes[name] = info
+        if name not in self.nodes:
+            self.nodes[name] = info
+            self.order.append(info)
 
     def drop_node(self, name: str) -> None:
         """A node is gone. Its pods stay counted until they are gone too: the node may come back."""
         info = self.nodes.pop(name, None)
         if info is not None:
+            self.order.remove(info)
             info.node = None
             if not info.pods:
                 del self._known[name]
@@ -191,6 +222,8 @@ class Cache:
         target = self._known.setdefault(node, NodeInfo(node))
         target.add(info)
         self._where[info.uid] = target
+        if info.pod.spec.affinity is not None:
+            self.affinity[info.uid] = (target, info)
         if info.anti_affinity:
             self.anti_affinity[info.uid] = (target, info)
 
@@ -198,6 +231,7 @@ class Cache:
         if not keep_assumed:
             self._assumed.discard(uid)
         self.anti_affinity.pop(uid, None)
+        self.affinity.pop(uid, None)
         node = self._where.pop(uid, None)
         if node is not None:
             node.remove(uid)

@@ -37,6 +37,9 @@ class Plugin:
     weight = 1
     filters = False
     scores = False
+    #: What it says of a node depends on nothing but the pod's shape and that node, and scores are not normalized: the
+    #: answer is remembered for the next pod of the same shape, until the node changes.
+    local = False
 
     def gate(self, info: PodInfo) -> Rejection | None:
         """Whether the pod may be looked at at all."""

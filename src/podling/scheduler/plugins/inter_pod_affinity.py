@@ -94,17 +94,16 @@ class InterPodAffinity(Plugin):
         return None
 
     def prepare_score(self, info: PodInfo, cache: Cache, nodes: list[NodeInfo]) -> Any:
-        own = [(t, w) for t, w in _preferred(info.pod)]
         counts: dict[Pair, int] = {}
-        for node in cache.nodes.values():
-            for other in node.pods.values():
-                for term, weight in own:
+        for term, weight in _preferred(info.pod):
+            for node in cache.order:
+                for other in node.pods.values():
                     if term.matches(other.pod, self._labels):
                         _count(counts, term.topology_key, node, weight)
-                if other.pod.spec.affinity is not None:
-                    for term, weight in _pulls(other.pod):
-                        if term.matches(info.pod, self._labels):
-                            _count(counts, term.topology_key, node, weight)
+        for node, other in cache.affinity.values():
+            for term, weight in _pulls(other.pod):
+                if term.matches(info.pod, self._labels):
+                    _count(counts, term.topology_key, node, weight)
         return counts or SKIP
 
     def score(self, state: Any, info: PodInfo, node: NodeInfo) -> int:

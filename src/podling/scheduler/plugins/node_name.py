@@ -12,6 +12,7 @@ _WRONG = Rejection(("node(s) didn't match the requested node name",), resolvable
 
 class NodeName(Plugin):
     name = "NodeName"
+    local = True
     filters = True
 
     def prepare(self, info: PodInfo, cache: Cache) -> Any:

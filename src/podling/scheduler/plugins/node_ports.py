@@ -21,6 +21,7 @@ def conflicts(wanted: HostPort, taken: dict[HostPort, int]) -> bool:
 
 class NodePorts(Plugin):
     name = "NodePorts"
+    local = True
     filters = True
 
     def prepare(self, info: PodInfo, cache: Cache) -> Any:

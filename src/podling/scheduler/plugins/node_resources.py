@@ -30,6 +30,7 @@ def insufficient(info: PodInfo, node: NodeInfo) -> Rejection | None:
 
 class NodeResourcesFit(Plugin):
     name = "NodeResourcesFit"
+    local = True
     filters = True
     scores = True
 
@@ -49,6 +50,7 @@ class NodeResourcesFit(Plugin):
 
 class BalancedAllocation(Plugin):
     name = "NodeResourcesBalancedAllocation"
+    local = True
     scores = True
 
     def prepare_score(self, info: PodInfo, cache: Cache, nodes: list[NodeInfo]) -> Any:

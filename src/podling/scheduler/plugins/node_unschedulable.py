@@ -15,6 +15,7 @@ _TAINT = core_v1.Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedul
 
 class NodeUnschedulable(Plugin):
     name = "NodeUnschedulable"
+    local = True
     filters = True
 
     def filter(self, state: Any, info: PodInfo, node: NodeInfo) -> Rejection | None:
