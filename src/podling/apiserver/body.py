@@ -8,6 +8,7 @@ import msgspec
 
 from podling.api.errors import FieldError, StatusError, bad_request, invalid, unsupported_media_type
 from podling.api.request import Request
+from podling.apiserver import protobuf
 from podling.apiserver.call import Call
 from podling.apiserver.codec import Codec
 from podling.machinery import schema
@@ -30,8 +31,11 @@ def load(request: Request) -> Any:
     if request.obj is not None:
         return request.obj if isinstance(request.obj, dict | list) else msgspec.to_builtins(request.obj)
     try:
-        if media_type(request) in YAMLS:
+        media = media_type(request)
+        if media in YAMLS:
             return load_yaml(request.body)
+        if media == protobuf.MEDIA_TYPE:
+            return protobuf.decode(request.body)
         return schema.parse(request.body)
     except schema.DecodeError as error:
         raise bad_request(str(error)) from None
@@ -112,7 +116,7 @@ def read_object(call: Call, codec: Codec, kind: str, api_version: str) -> Any:
 def _read(call: Call, codec: Codec, kind: str, api_version: str) -> Any:
     request = call.request
     media = media_type(request)
-    if request.obj is None and media != JSON and media not in YAMLS:
+    if request.obj is None and media not in (JSON, protobuf.MEDIA_TYPE) and media not in YAMLS:
         raise unsupported_media_type(_SUPPORTED)
     wanted = directive(request.query)
     raw: Any = None
@@ -121,6 +125,9 @@ def _read(call: Call, codec: Codec, kind: str, api_version: str) -> Any:
             obj = codec.read(request.body)
             if wanted != "Ignore":
                 raw = schema.parse(request.body)
+        elif request.obj is None and media == protobuf.MEDIA_TYPE:
+            raw = protobuf.decode(request.body)
+            obj, wanted = codec.convert(raw), "Ignore"
         else:
             raw = load(request)
             if not isinstance(raw, dict):
