@@ -33,7 +33,7 @@ class Allocator:
         self.cidr = cidr
         network = ipaddress.ip_network(cidr)
         self._network = network
-        self._first = int(network[2])
+        self._first = int(network.network_address) + 2
         # IPv6 has no broadcast address; 2^32 pods on a node will do.
         self._count = min(network.num_addresses - (3 if network.version == 4 else 2), 1 << 32)
         if self._count < 1:
