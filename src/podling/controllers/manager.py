@@ -20,11 +20,18 @@ def all_controllers() -> tuple[type[Controller], ...]:
     """Every controller, the garbage collector last: it follows what is left with metadata alone."""
     from podling.controllers.clusterrole_aggregation import ClusterRoleAggregationController
     from podling.controllers.deployment import DeploymentController
+    from podling.controllers.endpoints import EndpointsController
+    from podling.controllers.endpointslice import EndpointSliceController
+    from podling.controllers.endpointslice_mirroring import EndpointSliceMirroringController
     from podling.controllers.garbage_collector import GarbageCollector
     from podling.controllers.namespace import NamespaceController
+    from podling.controllers.node_ipam import NodeIpamController
+    from podling.controllers.node_lifecycle import NodeLifecycleController
+    from podling.controllers.pod_gc import PodGarbageCollector
     from podling.controllers.replicaset import ReplicaSetController
     from podling.controllers.root_ca import RootCaController
     from podling.controllers.serviceaccount import ServiceAccountController
+    from podling.controllers.taint_eviction import TaintEvictionController
 
     return (
         ReplicaSetController,
@@ -33,6 +40,13 @@ def all_controllers() -> tuple[type[Controller], ...]:
         ServiceAccountController,
         RootCaController,
         ClusterRoleAggregationController,
+        EndpointSliceController,
+        EndpointsController,
+        EndpointSliceMirroringController,
+        NodeIpamController,
+        NodeLifecycleController,
+        TaintEvictionController,
+        PodGarbageCollector,
         GarbageCollector,
     )
 
