@@ -1,0 +1,793 @@
+"""Real containers: one conmon each, over crun or runc, in namespaces that are pinned as files.
+
+Nothing here has to stay alive for a container to run on: conmon holds its streams, writes its log and records its
+exit code. A new `OciRuntime` on the same directories adopts all of it. What happens is told by events of the kernel
+(inotify on exit files, pidfds), nothing polls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import signal
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from podling import clock, log
+from podling.images.base import ImageService
+from podling.network.base import SandboxNetwork
+from podling.runtime import (
+    capabilities,
+    cgroups,
+    conmon,
+    copying,
+    execs,
+    exits,
+    namespaces,
+    processes,
+    rootfs,
+    sandbox,
+    spec,
+    syscalls,
+)
+from podling.runtime.base import (
+    ContainerConfig,
+    ContainerState,
+    ContainerStats,
+    ContainerStatus,
+    ExecResult,
+    NotFound,
+    Resources,
+    RuntimeEvent,
+    RuntimeFailure,
+    SandboxConfig,
+    SandboxState,
+    SandboxStatus,
+    Sink,
+    Source,
+    Streams,
+)
+from podling.runtime.crun import HybridPin, OciCli, find
+from podling.runtime.records import ContainerRecord, Layout, Phase, SandboxRecord
+
+logger = log.get(__name__)
+
+#: What containerd says of a container whose exit nobody saw.
+_UNKNOWN_EXIT = 255
+#: What containerd says of a container whose process could not be started.
+_START_FAILED = 128
+
+_STATES = {
+    Phase.MAKING: ContainerState.CREATED,
+    Phase.CREATED: ContainerState.CREATED,
+    Phase.STARTING: ContainerState.CREATED,
+    Phase.RUNNING: ContainerState.RUNNING,
+    Phase.EXITED: ContainerState.EXITED,
+}
+
+
+class _Container:
+    """A container that this process knows of: its record, who waits for its end, and the watch on its conmon."""
+
+    def __init__(self, record: ContainerRecord) -> None:
+        self.record = record
+        self.lock = asyncio.Lock()
+        self.exited = asyncio.Event()
+        self.conmon_fd = -1
+        if record.phase is Phase.EXITED:
+            self.exited.set()
+
+
+class OciRuntime:
+    """`base.Runtime` over conmon and an OCI runtime.
+
+    `state_dir` holds the records (keep it over reboots), `run_dir` what lives no longer than the machine runs (best a
+    tmpfs); both belong to this runtime alone. `runtime_binary` is crun or runc, by default whichever there is.
+    `tune_kernel` lets it set `favordynmods` on the machine's cgroups, which makes starting a container and exec some
+    10 ms faster; `teardown` clears it again. `seccomp_directory` is where Localhost profiles are looked up.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        run_dir: Path,
+        images: ImageService,
+        network: SandboxNetwork,
+        runtime_binary: str | None = None,
+        *,
+        seccomp_directory: Path = Path("/var/lib/kubelet/seccomp"),
+        tune_kernel: bool = True,
+    ) -> None:
+        self._layout = Layout(Path(state_dir), Path(run_dir))
+        self._images = images
+        self._network = network
+        self._cgroups = cgroups.detect()
+        self._program = find(runtime_binary)
+        self.name = os.path.basename(self._program)
+        pin = HybridPin(self._layout.pin) if self._cgroups.hybrid and self.name == "crun" else None
+        self._oci = OciCli(self._program, self._layout.oci, pin)
+        self._conmon = conmon.find()
+        self._node = _look_at_node(self._cgroups, seccomp_directory)
+        self._tune_kernel = tune_kernel
+        self._sandboxes: dict[str, SandboxRecord] = {}
+        self._containers: dict[str, _Container] = {}
+        self._events: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
+        self._watch = exits.Watch(self._layout.exits, self._on_exit_file)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def version(self) -> str:
+        return await self._oci.version()
+
+    # Beginning and end
+
+    async def start(self) -> None:
+        self._layout.make()
+        _share(self._layout.run_dir)
+        if self._tune_kernel and cgroups.favor_dynamic_changes(True):
+            (self._layout.run_dir / "tuned").touch()
+        # The watch comes first: what ends from here on is told, what ended before is found.
+        self._watch.start()
+        for container in self._layout.load_containers():
+            self._containers[container.id] = _Container(container)
+        for record in self._layout.load_sandboxes():
+            self._sandboxes[record.id] = record
+        for live in list(self._containers.values()):
+            await self._adopt(live)
+        for record in list(self._sandboxes.values()):
+            await self._adopt_sandbox(record)
+
+    async def _adopt_sandbox(self, record: SandboxRecord) -> None:
+        if record.phase is Phase.MAKING:
+            logger.info("sandbox %s was not finished; it is taken away", record.id)
+            await self._discard_sandbox(record)
+        elif record.phase is Phase.READY:
+            directory = self._layout.namespaces(record.id)
+            whole = all(namespaces.is_pinned(directory / kind) for kind in sandbox.own_namespaces(record.config))
+            if record.config.share_process_namespace:
+                whole = whole and processes.start_time(record.init_pid) == record.init_started
+            if not whole:
+                record.phase = Phase.STOPPED
+                self._layout.save(record)
+
+    async def _adopt(self, live: _Container) -> None:
+        record = live.record
+        if record.phase is Phase.RUNNING:
+            if exits.read(self._layout.exits, record.id) is not None:
+                self._finish(live)
+            else:
+                self._watch_conmon(live)
+        elif record.phase is Phase.STARTING:
+            await self._cgroups.kill(record.cgroup)
+            self._set_exited(live, _START_FAILED, "StartError", "the node agent was stopped while it started it")
+        elif record.phase is Phase.MAKING:
+            await self._discard_container(live)
+
+    async def close(self) -> None:
+        self._watch.close()
+        for live in self._containers.values():
+            self._unwatch_conmon(live)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def events(self) -> AsyncIterator[RuntimeEvent]:
+        while True:
+            yield await self._events.get()
+
+    def _tell(self, kind: str, sandbox_id: str, container_id: str = "") -> None:
+        self._events.put_nowait(RuntimeEvent(kind, sandbox_id, container_id))
+
+    # Sandboxes
+
+    def _sandbox(self, sandbox_id: str) -> SandboxRecord:
+        try:
+            return self._sandboxes[sandbox_id]
+        except KeyError:
+            raise NotFound(f'an error occurred when try to find sandbox "{sandbox_id}": not found') from None
+
+    async def run_sandbox(self, config: SandboxConfig) -> str:
+        sandbox_id = secrets.token_hex(32)
+        record = SandboxRecord(
+            id=sandbox_id,
+            config=config,
+            created_at=clock.now(),
+            hostname=config.hostname or config.name,
+            cgroup=config.cgroup_parent or f"/podling/{sandbox_id}",
+            resources=config.resources,
+        )
+        self._layout.save(record)
+        self._sandboxes[sandbox_id] = record
+        try:
+            if config.log_directory:
+                os.makedirs(config.log_directory, mode=0o755, exist_ok=True)
+            sandbox.make(self._layout, self._cgroups, record)
+            if not config.host_network:
+                where = sandbox.netns(self._layout, record)
+                record.ips = (await self._network.attach(sandbox_id, where, config.port_mappings)).ips
+            if config.share_process_namespace:
+                await sandbox.start_init(self._layout, self._oci, record)
+        except BaseException as error:
+            await self._discard_sandbox(record)
+            if isinstance(error, OSError):
+                raise RuntimeFailure(f"failed to create pod sandbox: {error}") from error
+            raise
+        record.phase = Phase.READY
+        self._layout.save(record)
+        self._tell("started", sandbox_id)
+        return sandbox_id
+
+    async def _discard_sandbox(self, record: SandboxRecord) -> None:
+        await sandbox.stop_init(self._cgroups, self._oci, record)
+        if not record.config.host_network:
+            await self._network.detach(record.id, sandbox.netns(self._layout, record))
+        shared = any(other.cgroup == record.cgroup and other is not record for other in self._sandboxes.values())
+        await sandbox.unmake(self._layout, self._cgroups, record, keep_cgroup=shared)
+        self._layout.forget(record)
+        self._sandboxes.pop(record.id, None)
+
+    async def stop_sandbox(self, sandbox_id: str) -> None:
+        record = self._sandboxes.get(sandbox_id)
+        if record is None:
+            return
+        await asyncio.gather(*(self.stop_container(live.record.id, 0) for live in self._of(sandbox_id)))
+        if record.phase is Phase.STOPPED:
+            return
+        await sandbox.stop_init(self._cgroups, self._oci, record)
+        if not record.config.host_network:
+            await self._network.detach(sandbox_id, sandbox.netns(self._layout, record))
+        sandbox.release(self._layout, record)
+        if record.phase is Phase.READY:
+            record.phase, record.ips = Phase.STOPPED, ()
+            self._layout.save(record)
+            self._tell("exited", sandbox_id)
+
+    async def remove_sandbox(self, sandbox_id: str) -> None:
+        record = self._sandboxes.get(sandbox_id)
+        if record is None:
+            return
+        await self.stop_sandbox(sandbox_id)
+        await asyncio.gather(*(self.remove_container(live.record.id) for live in self._of(sandbox_id)))
+        await self._discard_sandbox(record)
+        self._tell("removed", sandbox_id)
+
+    def _of(self, sandbox_id: str) -> list[_Container]:
+        return [live for live in self._containers.values() if live.record.sandbox_id == sandbox_id]
+
+    async def sandbox_status(self, sandbox_id: str) -> SandboxStatus:
+        return self._sandbox_status(self._sandbox(sandbox_id))
+
+    def _sandbox_status(self, record: SandboxRecord) -> SandboxStatus:
+        config = record.config
+        return SandboxStatus(
+            id=record.id,
+            name=config.name,
+            namespace=config.namespace,
+            uid=config.uid,
+            attempt=config.attempt,
+            state=SandboxState.READY if record.phase is Phase.READY else SandboxState.NOT_READY,
+            created_at=record.created_at,
+            ips=record.ips,
+            labels=config.labels,
+            annotations=config.annotations,
+            netns=sandbox.netns(self._layout, record) if record.phase is Phase.READY else "",
+        )
+
+    async def list_sandboxes(self) -> list[SandboxStatus]:
+        return [self._sandbox_status(record) for record in self._sandboxes.values() if record.phase is not Phase.MAKING]
+
+    async def update_sandbox_resources(self, sandbox_id: str, resources: Resources) -> None:
+        record = self._sandbox(sandbox_id)
+        _attempt("update the sandbox's resources", self._cgroups.update, record.cgroup, resources)
+        record.resources = _merged(record.resources, resources)
+        self._layout.save(record)
+
+    # Containers
+
+    def _container(self, container_id: str) -> _Container:
+        try:
+            return self._containers[container_id]
+        except KeyError:
+            raise NotFound(f'an error occurred when try to find container "{container_id}": not found') from None
+
+    def _running(self, container_id: str) -> ContainerRecord:
+        record = self._container(container_id).record
+        if record.phase is not Phase.RUNNING:
+            raise RuntimeFailure(f'container "{container_id}" is not running (state: {_STATES[record.phase]})')
+        return record
+
+    async def create_container(self, sandbox_id: str, config: ContainerConfig) -> str:
+        pod = self._sandbox(sandbox_id)
+        if pod.phase is not Phase.READY:
+            raise RuntimeFailure(f'failed to create container: sandbox "{sandbox_id}" is not running')
+        image = await self._images.status(config.image)
+        if image is None:
+            raise RuntimeFailure(f'failed to create container: image "{config.image}" not found')
+        container_id = secrets.token_hex(32)
+        record = ContainerRecord(
+            id=container_id,
+            sandbox_id=sandbox_id,
+            config=config,
+            created_at=clock.now(),
+            image=image.id,
+            cgroup=f"{pod.cgroup}/{container_id}",
+            log_path=_log_path(pod.config, config),
+            stop_signal=config.stop_signal or image.config.stop_signal or "SIGTERM",
+            resources=config.resources,
+        )
+        live = self._containers[container_id] = _Container(record)
+        self._layout.save(record)
+        try:
+            root = self._layout.rootfs(container_id)
+            root.mkdir(parents=True)
+            await self._images.mount(image.id, container_id, str(root))
+            user = rootfs.resolve_user(
+                rootfs.read(str(root), "/etc/passwd"),
+                rootfs.read(str(root), "/etc/group"),
+                image.config.user,
+                config.security,
+            )
+            made = spec.build(config, image.config, user, self._placement(pod, config, container_id), self._node)
+            self._prepare_root(str(root), made["process"]["cwd"], image.config.volumes, config)
+            (self._layout.bundle(container_id) / "config.json").write_bytes(msgspec.json.encode(made))
+        except BaseException as error:
+            await self._discard_container(live)
+            if isinstance(error, OSError):
+                raise RuntimeFailure(f"failed to create container: {error}") from error
+            raise
+        record.user = (user.uid, user.gid)
+        record.phase = Phase.CREATED
+        self._layout.save(record)
+        return container_id
+
+    def _prepare_root(self, root: str, cwd: str, volumes: tuple[str, ...], config: ContainerConfig) -> None:
+        """Directories that the process or the image expects to be there."""
+        mounted = tuple(mount.container_path.rstrip("/") for mount in config.mounts)
+        for path in (cwd, *volumes):
+            if not any(path == each or path.startswith(each + "/") for each in mounted):
+                rootfs.make_directory(root, path)
+
+    def _placement(self, pod: SandboxRecord, config: ContainerConfig, container_id: str) -> spec.Placement:
+        directory = self._layout.namespaces(pod.id)
+        spaces = {namespaces.OCI_NAMES[kind]: str(directory / kind) for kind in sandbox.own_namespaces(pod.config)}
+        spaces["mount"] = ""
+        if self._cgroups.version == 2:
+            if not config.security.privileged:
+                spaces["cgroup"] = ""
+        if config.target_pid_container:
+            spaces["pid"] = f"/proc/{self._running(config.target_pid_container).pid}/ns/pid"
+        elif pod.config.share_process_namespace:
+            spaces["pid"] = str(directory / "pid")
+        elif not pod.config.host_pid:
+            spaces["pid"] = ""
+        files = self._layout.sandboxes / pod.id
+        return spec.Placement(
+            rootfs=str(self._layout.rootfs(container_id)),
+            cgroup=f"{pod.cgroup}/{container_id}",
+            namespaces=spaces,
+            shm=sandbox.shm(self._layout, pod),
+            resolv_conf=str(files / "resolv.conf"),
+            hostname_file=str(files / "hostname"),
+            hostname=pod.hostname,
+        )
+
+    async def _discard_container(self, live: _Container) -> None:
+        record = live.record
+        self._unwatch_conmon(live)
+        await self._oci.delete(record.id)
+        await self._cgroups.remove(record.cgroup)
+        root = self._layout.rootfs(record.id)
+        if root.exists():
+            await self._images.unmount(record.id, str(root))
+            syscalls.umount(str(root))
+        shutil.rmtree(self._layout.bundle(record.id), ignore_errors=True)
+        (self._layout.exits / record.id).unlink(missing_ok=True)
+        self._layout.forget(record)
+        self._containers.pop(record.id, None)
+
+    async def start_container(self, container_id: str) -> None:
+        live = self._container(container_id)
+        async with live.lock:
+            record = live.record
+            if record.phase is not Phase.CREATED:
+                state = _STATES[record.phase]
+                raise RuntimeFailure(f'container "{container_id}" is in state {state}: it can be started once')
+            record.phase = Phase.STARTING
+            self._layout.save(record)
+            try:
+                await self._launch(record)
+            except BaseException as error:
+                await self._cgroups.kill(record.cgroup)
+                await self._oci.delete(container_id)
+                self._set_exited(live, _START_FAILED, "StartError", str(error))
+                raise
+            record.phase = Phase.RUNNING
+            record.started_at = clock.now()
+            self._layout.save(record)
+            self._tell("started", record.sandbox_id, container_id)
+            if exits.read(self._layout.exits, container_id) is not None:
+                self._finish(live)
+            else:
+                self._watch_conmon(live)
+
+    async def _launch(self, record: ContainerRecord) -> None:
+        bundle = self._layout.bundle(record.id)
+        if record.log_path:
+            os.makedirs(os.path.dirname(record.log_path), mode=0o755, exist_ok=True)
+        record.pid = await conmon.create(
+            self._conmon, self._oci.argv(), record.id, record.config, bundle, self._layout.exits, record.log_path
+        )
+        record.pid_started = processes.start_time(record.pid)
+        record.conmon_pid = int((bundle / "conmon.pid").read_text())
+        record.conmon_started = processes.start_time(record.conmon_pid)
+        await self._oci.start(record.id)
+
+    # Ends of containers
+
+    def _on_exit_file(self, container_id: str) -> None:
+        live = self._containers.get(container_id)
+        if live is not None and live.record.phase is Phase.RUNNING:
+            self._finish(live)
+
+    def _watch_conmon(self, live: _Container) -> None:
+        """conmon's own death is the only exit that leaves no file."""
+        record = live.record
+        try:
+            fd = os.pidfd_open(record.conmon_pid)
+        except ProcessLookupError:
+            fd = -1
+        if fd >= 0 and processes.start_time(record.conmon_pid) == record.conmon_started:
+            live.conmon_fd = fd
+            asyncio.get_running_loop().add_reader(fd, self._on_conmon_gone, live)
+            return
+        if fd >= 0:
+            os.close(fd)
+        self._on_conmon_gone(live)
+
+    def _unwatch_conmon(self, live: _Container) -> None:
+        if live.conmon_fd >= 0:
+            asyncio.get_running_loop().remove_reader(live.conmon_fd)
+            os.close(live.conmon_fd)
+            live.conmon_fd = -1
+
+    def _on_conmon_gone(self, live: _Container) -> None:
+        self._unwatch_conmon(live)
+        if live.record.phase is not Phase.RUNNING:
+            return
+        if exits.read(self._layout.exits, live.record.id) is not None:
+            self._finish(live)
+        else:
+            self._spawn(self._lost(live))
+
+    async def _lost(self, live: _Container) -> None:
+        """Without conmon nobody will know how it ended, nor reads its output: it is ended."""
+        await self._cgroups.kill(live.record.cgroup)
+        if live.record.phase is Phase.RUNNING:
+            self._set_exited(live, _UNKNOWN_EXIT, "Unknown", "the container's monitor was lost")
+
+    def _finish(self, live: _Container) -> None:
+        """Its exit file is there: record how it ended."""
+        record = live.record
+        ended = exits.read(self._layout.exits, record.id)
+        if ended is None:
+            return
+        # Only while the cgroup is still there: it goes with the container.
+        killed_for_memory = self._cgroups.oom_kills(record.cgroup) > 0
+        reason = "OOMKilled" if killed_for_memory else "Completed" if ended.code == 0 else "Error"
+        self._set_exited(live, ended.code, reason)
+        # The file's clock is coarser than ours.
+        record.finished_at = max(ended.finished_at, record.started_at or ended.finished_at)
+        self._layout.save(record)
+        if self._cgroups.processes(record.cgroup):
+            # In a shared process namespace the end of the main process is not that of the others.
+            self._spawn(self._cgroups.kill(record.cgroup))
+
+    def _set_exited(self, live: _Container, code: int, reason: str, message: str = "") -> None:
+        record = live.record
+        self._unwatch_conmon(live)
+        record.phase, record.exit_code, record.reason, record.message = Phase.EXITED, code, reason, message
+        # conmon, like a shell, says 128 + n of a process that signal n ended.
+        record.signal = code - 128 if reason != "StartError" and 128 < code <= 192 else 0
+        record.finished_at = clock.now()
+        self._layout.save(record)
+        live.exited.set()
+        self._tell("exited", record.sandbox_id, record.id)
+
+    async def stop_container(self, container_id: str, timeout: float) -> None:
+        live = self._containers.get(container_id)
+        if live is None:
+            return
+        record = live.record
+        async with live.lock:  # Not in the middle of its start.
+            if record.phase is not Phase.RUNNING:
+                return
+        if timeout > 0:
+            _send_signal(record.pid, record.pid_started, _signal_number(record.stop_signal))
+            try:
+                async with asyncio.timeout(timeout):
+                    await live.exited.wait()
+                return
+            except TimeoutError:
+                pass
+        await self._cgroups.kill(record.cgroup)
+        try:
+            async with asyncio.timeout(10):
+                await live.exited.wait()
+        except TimeoutError:
+            raise RuntimeFailure(f'container "{container_id}" was killed, but its end was not reported') from None
+
+    async def remove_container(self, container_id: str) -> None:
+        live = self._containers.get(container_id)
+        if live is None:
+            return
+        await self.stop_container(container_id, 0)
+        async with live.lock:
+            if self._containers.get(container_id) is not live:
+                return
+            await self._cgroups.kill(live.record.cgroup)
+            await self._discard_container(live)
+        self._tell("removed", live.record.sandbox_id, container_id)
+
+    # What is asked of containers
+
+    async def container_status(self, container_id: str) -> ContainerStatus:
+        return _container_status(self._container(container_id).record)
+
+    async def list_containers(self, sandbox_id: str | None = None) -> list[ContainerStatus]:
+        chosen = self._containers.values() if sandbox_id is None else self._of(sandbox_id)
+        return [_container_status(live.record) for live in chosen if live.record.phase is not Phase.MAKING]
+
+    async def update_resources(self, container_id: str, resources: Resources) -> None:
+        record = self._container(container_id).record
+        if record.phase is Phase.RUNNING:
+            _attempt("update the container's resources", self._cgroups.update, record.cgroup, resources)
+        record.resources = _merged(record.resources, resources)
+        self._layout.save(record)
+
+    async def reopen_log(self, container_id: str) -> None:
+        conmon.reopen_log(self._layout.bundle(self._running(container_id).id))
+
+    async def exec_sync(self, container_id: str, argv: tuple[str, ...], timeout: float | None) -> ExecResult:
+        record = self._running(container_id)
+        return await execs.run_sync(self._oci, self._layout.bundle(record.id), record.id, argv, timeout)
+
+    async def exec(self, container_id: str, argv: tuple[str, ...], *, tty: bool, streams: Streams) -> int:
+        record = self._running(container_id)
+        return await execs.run(self._oci, self._layout.bundle(record.id), record.id, argv, tty, streams)
+
+    async def attach(self, container_id: str, streams: Streams) -> None:
+        record = self._running(container_id)
+        await conmon.attach(self._layout.bundle(record.id), streams, tty=record.config.tty)
+
+    async def port_forward(self, sandbox_id: str, port: int, stdin: Source, stdout: Sink) -> None:
+        record = self._sandbox(sandbox_id)
+        if record.phase is not Phase.READY:
+            raise RuntimeFailure(f'sandbox "{sandbox_id}" is not running')
+        await _forward(sandbox.netns(self._layout, record), port, stdin, stdout)
+
+    async def container_stats(self, container_id: str) -> ContainerStats:
+        record = self._container(container_id).record
+        usage = self._cgroups.usage(record.cgroup)
+        written, inodes = await self._images.written(record.id)
+        return ContainerStats(
+            id=container_id,
+            timestamp=clock.now(),
+            cpu_usage_ns=usage.cpu_ns,
+            memory_working_set=usage.working_set,
+            memory_usage=usage.memory,
+            memory_rss=usage.rss,
+            memory_page_faults=usage.page_faults,
+            memory_major_page_faults=usage.major_page_faults,
+            pids=usage.pids,
+            rootfs_used=written,
+            rootfs_inodes=inodes,
+        )
+
+
+async def _forward(netns: str, port: int, stdin: Source, stdout: Sink) -> None:
+    complaint = ""
+    for address in ("127.0.0.1", "::1"):
+        connection = namespaces.connect(netns, (address, port))
+        with connection:
+            await copying.writable(connection.fileno())
+            error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                complaint = complaint or f"dial tcp4 {address}:{port}: connect: {os.strerror(error).lower()}"
+                continue
+            async with copying.task_group() as group:
+                sending = group.create_task(_send(stdin, connection))
+                await copying.pump_out(connection.fileno(), stdout)
+                sending.cancel()
+            return
+    raise RuntimeFailure(f'failed to connect to localhost:{port} inside namespace "{netns}": {complaint}')
+
+
+async def _send(stdin: Source, connection: socket.socket) -> None:
+    await copying.pump_in(stdin, connection.fileno())
+    try:
+        connection.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+
+
+def _container_status(record: ContainerRecord) -> ContainerStatus:
+    config = record.config
+    return ContainerStatus(
+        id=record.id,
+        sandbox_id=record.sandbox_id,
+        name=config.name,
+        attempt=config.attempt,
+        state=_STATES[record.phase],
+        created_at=record.created_at,
+        started_at=record.started_at,
+        finished_at=record.finished_at,
+        exit_code=record.exit_code,
+        signal=record.signal,
+        reason=record.reason,
+        message=record.message,
+        image=record.image,
+        image_name=config.image_name,
+        labels=config.labels,
+        annotations=config.annotations,
+        mounts=config.mounts,
+        log_path=record.log_path,
+        resources=record.resources,
+        pid=record.pid if record.phase is Phase.RUNNING else 0,
+        user=record.user,
+    )
+
+
+def _log_path(pod: SandboxConfig, config: ContainerConfig) -> str:
+    return os.path.join(pod.log_directory, config.log_path) if pod.log_directory and config.log_path else ""
+
+
+def _merged(old: Resources, new: Resources) -> Resources:
+    """`new` where it says something."""
+    changed = {name: value for name in Resources.__struct_fields__ if (value := getattr(new, name))}
+    return msgspec.structs.replace(old, **changed)
+
+
+def _attempt(what: str, work: Any, *args: object) -> None:
+    try:
+        work(*args)
+    except OSError as error:
+        raise RuntimeFailure(f"failed to {what}: {error}") from error
+
+
+def _signal_number(name: str) -> int:
+    """SIGTERM, TERM, 15, SIGRTMIN+3 as a number; what is none of them is SIGTERM."""
+    if name.isdigit():
+        return int(name)
+    name = name.upper().removeprefix("SIG")
+    if name.startswith("RTMIN+") and name[6:].isdigit():
+        return signal.SIGRTMIN + int(name[6:])
+    if name.startswith("RTMAX-") and name[6:].isdigit():
+        return signal.SIGRTMAX - int(name[6:])
+    try:
+        return signal.Signals["SIG" + name]
+    except KeyError:
+        logger.warning("unknown stop signal %s; SIGTERM is sent", name)
+        return signal.SIGTERM
+
+
+def _send_signal(pid: int, started: int, number: int) -> None:
+    """To that very process: another that has got its id since is left alone."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        if processes.start_time(pid) == started:
+            signal.pidfd_send_signal(pidfd, number)
+    except ProcessLookupError:
+        pass
+    finally:
+        os.close(pidfd)
+
+
+def _share(run_dir: Path) -> None:
+    """Make `run_dir` a shared mount, so that what is mounted in it later is seen in other mount namespaces too."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if line.split(" ", 5)[4] == str(run_dir):
+            break
+    else:
+        syscalls.mount(str(run_dir), str(run_dir), flags=syscalls.MS_BIND)
+    syscalls.mount("none", str(run_dir), flags=syscalls.MS_SHARED)
+
+
+def _look_at_node(groups: cgroups.Cgroups, seccomp_directory: Path) -> spec.Node:
+    own = capabilities.own()
+    adjustment = int(Path("/proc/self/oom_score_adj").read_text())
+    apparmor = Path("/sys/module/apparmor/parameters/enabled")
+    hugetlb = [path for path in groups.directories("/") if (path / "hugetlb.2MB.limit_in_bytes").exists()]
+    swap = groups.version == 1 and any(
+        (path / "memory.memsw.limit_in_bytes").exists() for path in groups.directories("/")
+    )
+    return spec.Node(
+        cgroup_version=groups.version,
+        capabilities=own,
+        # Without this capability nothing may be protected more than the node agent itself is.
+        oom_score_adj_min=-1000 if "SYS_RESOURCE" in own else adjustment,
+        apparmor=apparmor.exists() and apparmor.read_text().strip() == "Y",
+        swap_accounting=swap,
+        hugetlb=bool(hugetlb) or (groups.version == 2 and Path("/sys/kernel/mm/hugepages").is_dir()),
+        seccomp_directory=str(seccomp_directory),
+    )
+
+
+async def teardown(
+    state_dir: Path, run_dir: Path, images: ImageService | None = None, network: SandboxNetwork | None = None
+) -> None:
+    """Remove all that a runtime on these directories made, whatever state a crash left it in.
+
+    Kills the containers, takes sandboxes off the network, and removes cgroups, mounts, pins and both directories.
+    `images` and `network` may be left out if what they keep is removed otherwise.
+    """
+    layout, groups = Layout(Path(state_dir), Path(run_dir)), cgroups.detect()
+    containers, pods = layout.load_containers(), layout.load_sandboxes()
+    for path in dict.fromkeys([record.cgroup for record in containers] + [record.cgroup for record in pods]):
+        await groups.kill(path)
+    for container in containers:
+        # conmon ends by itself now that its container has; it still writes into the directories.
+        await _gone(container.conmon_pid, container.conmon_started)
+        root = layout.rootfs(container.id)
+        if images is not None:
+            await images.unmount(container.id, str(root))
+        await groups.remove(container.cgroup)
+    for pod in pods:
+        if network is not None and not pod.config.host_network:
+            await network.detach(pod.id, sandbox.netns(layout, pod))
+        sandbox.release(layout, pod)
+        await groups.remove(pod.cgroup)
+        _remove_empty_parents(groups, pod.cgroup)
+    if (layout.run_dir / "tuned").exists():
+        cgroups.favor_dynamic_changes(False)
+    _unmount_below(layout.run_dir)
+    for directory in (layout.run_dir, layout.state_dir):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _gone(pid: int, started: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid) if pid else -1
+    except OSError:
+        return
+    if pidfd < 0:
+        return
+    try:
+        if processes.start_time(pid) == started:
+            async with asyncio.timeout(5):
+                await processes.exited(pidfd)
+    except TimeoutError:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    finally:
+        os.close(pidfd)
+
+
+def _remove_empty_parents(groups: cgroups.Cgroups, path: str) -> None:
+    """`/kubepods/burstable` and the like, once the last pod of them is gone."""
+    for parent in list(Path(path).parents)[:-1]:
+        for directory in groups.directories(str(parent)):
+            try:
+                directory.rmdir()
+            except OSError:
+                continue
+
+
+def _unmount_below(top: Path) -> None:
+    """Everything mounted at `top` and below, the latest first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    for line in reversed(lines):
+        where = line.split(" ", 5)[4]
+        if where == str(top) or where.startswith(f"{top}/"):
+            syscalls.umount(where)
