@@ -165,6 +165,8 @@ class _Health(msgspec.Struct):
     ready: str
     renewed: str = ""
     beat: str = ""
+    #: When it was last found to be other than before.
+    changed: float = 0.0
 
 
 class NodeLifecycleController(Controller):
@@ -212,6 +214,8 @@ class NodeLifecycleController(Controller):
         else:
             self.queue.add_after(key, left + 0.001)
         health.ready = ready_status(node)
+        if observed != health.ready:
+            health.changed = clock.elapsed()
         if observed == "True" and health.ready != "True":
             message = f"Node {key} status is now: NodeNotReady"
             self.recorder.event(node, NORMAL, "NodeNotReady", message)
@@ -236,7 +240,7 @@ class NodeLifecycleController(Controller):
             message = f"Node {key} event: Registered Node {key} in Controller"
             self.recorder.event(node, NORMAL, "RegisteredNode", message)
             status = ready_status(node)
-            health = _Health(clock.elapsed(), node.metadata.uid or "", status, renewed, beat)
+            health = _Health(clock.elapsed(), node.metadata.uid or "", status, renewed, beat, clock.elapsed())
             if ready is None:
                 created = times.parse(node.metadata.creation_timestamp or times.now())
                 health.heard -= max(0.0, (clock.now() - created) / timedelta(seconds=1))
@@ -266,14 +270,17 @@ class NodeLifecycleController(Controller):
         execute = _BY_READY.get(ready_status(node))
         have = {t.key for t in taints.no_execute(node)} & set(_BY_READY.values())
         if execute is not None:
-            everything = zones(self._nodes.list())
+            # The cache does not know yet what was written a moment ago.
+            everything = zones([node if n.metadata.name == key else n for n in self._nodes.list()])
             lost = bool(everything) and all(z.state == "FullDisruption" for z in everything.values())
             zone = zone_of(node)
             if lost:
                 execute = None
             elif not have:
                 rate = eviction_rate(everything.get(zone, Zone()), self.context.config.node_eviction_rate)
-                if not self._may_evict(zone, rate):
+                # A period of waiting: of nodes that are lost together the first must not be taken for the only one.
+                waited = clock.elapsed() - self._health[key].changed >= self.context.config.node_monitor_period
+                if not waited or not self._may_evict(zone, rate):
                     self.queue.add_after(key, self.context.config.node_monitor_period)
                     execute = ""
         changed = retainted(node, execute, clock.now())

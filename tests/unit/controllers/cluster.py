@@ -94,16 +94,23 @@ class Cluster:
             raise
 
     async def change(self, kind: type[T], name: str, how: Callable[[T], None], namespace: str | None = "default") -> T:
-        obj = clone(await self.client.get(kind, name, namespace))  # type: ignore[type-var]
-        how(obj)  # type: ignore[arg-type]
-        return await self.client.update(obj)  # type: ignore[return-value]
+        return await self._change(self.client.update, kind, name, how, namespace)
 
     async def change_status(
         self, kind: type[T], name: str, how: Callable[[T], None], namespace: str | None = "default"
     ) -> T:
-        obj = clone(await self.client.get(kind, name, namespace))  # type: ignore[type-var]
-        how(obj)  # type: ignore[arg-type]
-        return await self.client.update_status(obj)  # type: ignore[return-value]
+        return await self._change(self.client.update_status, kind, name, how, namespace)
+
+    async def _change(self, write: Any, kind: Any, name: str, how: Any, namespace: str | None) -> Any:
+        """Read, change and write until nobody comes between."""
+        while True:
+            obj = clone(await self.client.get(kind, name, namespace))
+            how(obj)
+            try:
+                return await write(obj)
+            except errors.StatusError as error:
+                if not errors.is_conflict(error):
+                    raise
 
     async def events(self, namespace: str = "default") -> list[tuple[str, str]]:  # type: ignore[valid-type]
         """(reason, message) in the order of their making."""

@@ -101,7 +101,7 @@ def test_a_node_that_beats_stays_ready_and_one_that_stops_becomes_unknown() -> N
         assert 40 <= clock.elapsed() - began <= 51
         assert await ready_of(cluster, "n1") == ("Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status.")
         assert (await ready_of(cluster, "n2"))[0] == "True"
-        await cluster.settle()
+        await cluster.settle(11)
         assert await taints_of(cluster, "n1") == {
             (taints.UNREACHABLE, "NoSchedule"),
             (taints.UNREACHABLE, "NoExecute"),
@@ -115,6 +115,7 @@ def test_a_node_that_beats_stays_ready_and_one_that_stops_becomes_unknown() -> N
 
         def ready(n: core_v1.Node) -> None:
             n.status.conditions = [clone(READY)]
+            n.status.conditions[0].last_heartbeat_time = times.now()
 
         await cluster.change_status(core_v1.Node, "n1", ready, None)
         await cluster.settle()
