@@ -29,6 +29,8 @@ _MOST_WAITING = 1000
 #: Seconds after which a TCP connection without a question is closed.
 _TCP_IDLE = 10.0
 _LONGEST_ALIAS = 8
+#: IP_FREEBIND and IPV6_FREEBIND, which the socket module does not name.
+_FREEBIND = {socket.AF_INET: (socket.IPPROTO_IP, 15), socket.AF_INET6: (socket.IPPROTO_IPV6, 78)}
 
 
 class DNSConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +96,9 @@ class DNSServer:
             with namespaces.entered(self.config.netns):
                 datagrams = stack.enter_context(socket.socket(family, socket.SOCK_DGRAM))
                 listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            for made in (datagrams, listener):
+                # The address may come to its link later than we do.
+                made.setsockopt(*_FREEBIND[family], 1)
             datagrams.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
             datagrams.setblocking(False)
             datagrams.bind(where)

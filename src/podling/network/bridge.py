@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from podling import clock, log
-from podling.network import conntrack, netns, node_rules
+from podling.network import conntrack, firewall, netns, node_rules
 from podling.network.base import Attachment, NetworkFailure, PortMapping
 from podling.network.config import LAST_RESORT, PodNetworkConfig, version
 from podling.network.ipam import Lease, Leases
@@ -70,6 +70,7 @@ class BridgeNetwork:
         for route in self._routes():
             self._netlink.replace_route(route)
         self._nft.run(node_rules.node_table(config, self._leases.items().values()))
+        firewall.let_pass(self._nft, config.bridge)
 
     def _set_sysctls(self) -> None:
         config = self.config
@@ -132,6 +133,7 @@ class BridgeNetwork:
             if route.destination in ranges:
                 netlink.delete_route(route)
         nft.run(delete_table(config.table))
+        firewall.forget(nft, config.bridge)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(config.state_file)
         self._netlink, self._nft = netlink, nft

@@ -55,6 +55,15 @@ def entered(path: str) -> Iterator[None]:
         os.close(before)
 
 
+def enter(path: str) -> None:
+    """Move this thread into the namespace for good, and with it the threads and processes that it starts."""
+    target = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check(_libc.setns(target, _CLONE_NEWNET), f"cannot enter network namespace {path}")
+    finally:
+        os.close(target)
+
+
 def create(path: str) -> None:
     """Make a network namespace and pin it at `path`, which must not be in use. Its loopback is down."""
     os.makedirs(os.path.dirname(path), exist_ok=True)

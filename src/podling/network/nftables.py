@@ -13,6 +13,9 @@ from typing import Any
 from podling.network import netns as namespaces
 from podling.network.base import NetworkFailure
 
+#: NFT_CTX_OUTPUT_HANDLE
+_HANDLES = 1 << 3
+
 
 @functools.cache
 def _library() -> Any | None:
@@ -52,10 +55,11 @@ class Nft:
             self._library.nft_ctx_free(self._context)
             self._context = None
 
-    def run(self, script: str) -> str:
+    def run(self, script: str, *, handles: bool = False) -> str:
         """Do all of `script` or nothing; what a `list` in it printed. Raises NetworkFailure with nft's words."""
         if self._library is None:
-            return self._spawn(script)
+            return self._spawn(script, handles)
+        self._library.nft_ctx_output_set_flags(self._context, _HANDLES if handles else 0)
         failed = self._library.nft_run_cmd_from_buffer(self._context, script.encode())
         output: bytes = self._library.nft_ctx_get_output_buffer(self._context) or b""
         error: bytes = self._library.nft_ctx_get_error_buffer(self._context) or b""
@@ -63,8 +67,8 @@ class Nft:
             raise NetworkFailure(f"nftables refused the rules: {_first_line(error.decode(errors='replace'))}")
         return output.decode()
 
-    def _spawn(self, script: str) -> str:
-        command = ["nft", "-f", "-"]
+    def _spawn(self, script: str, handles: bool) -> str:
+        command = ["nft", *(["-a"] if handles else []), "-f", "-"]
         if self._netns:
             command = ["nsenter", f"--net={self._netns}", *command]
         try:

@@ -13,7 +13,7 @@ import os
 import msgspec
 
 from podling import log
-from podling.network import netns, node_rules
+from podling.network import firewall, netns, node_rules
 from podling.network.base import NetworkFailure
 from podling.network.bridge import default_mtu, ensure_bridge, link_address, prepare_sandbox
 from podling.network.config import LAST_RESORT, NodeNetworkConfig
@@ -75,6 +75,7 @@ class NodeNetwork:
                 _log.warning("cannot set net.ipv4.ip_forward: nodes and pods reach no other network")
         with contextlib.closing(Nft(config.netns)) as nft:
             nft.run(node_rules.host_table(config))
+            firewall.let_pass(nft, config.bridge)
 
     def _setup_node(self, name: str, index: int) -> NodeNamespace:
         config, path, ip = self.config, self.path(name), self.config.node_ip(index)
@@ -139,6 +140,7 @@ class NodeNetwork:
                     netlink.delete_route(route)
         with contextlib.closing(Nft(config.netns)) as nft:
             nft.run(delete_table(config.table))
+            firewall.forget(nft, config.bridge)
         with contextlib.suppress(FileNotFoundError):
             for entry in os.listdir(config.namespace_directory):
                 if entry.startswith(config.namespace_prefix):

@@ -228,6 +228,29 @@ async def test_teardown_leaves_the_host_as_it_was(lab: Lab) -> None:
     assert not os.path.exists(network.config.state_file)
 
 
+async def test_a_firewall_that_drops_by_default_lets_pods_pass(lab: Lab) -> None:
+    for chain in ("forward", "input"):
+        policy = f"{{ type filter hook {chain} priority 0; policy drop; }}"
+        lab.command(lab.host, "nft", f"add table ip filter; add chain ip filter {chain.upper()} {policy}")
+    before = lab.command(lab.host, "nft", "list", "ruleset")
+    network = BridgeNetwork(config(lab))
+    await network.start()
+    try:
+        await network.start()
+        assert lab.command(lab.host, "nft", "list", "chain", "ip", "filter", "FORWARD").count("pods0") == 4
+        one, two = lab.namespace("one"), lab.namespace("two")
+        await network.attach("sandbox-1", one)
+        await network.attach("sandbox-2", two)
+        await lab.serve(two, 80, "two")
+        await lab.serve(lab.host, 6443, "api")
+        assert await lab.tcp(one, "10.77.1.3", 80) == "two 10.77.1.2"
+        assert await lab.tcp(one, "10.77.1.1", 6443) == "api 10.77.1.2"
+    finally:
+        await network.teardown()
+        await network.close()
+    assert lab.command(lab.host, "nft", "list", "ruleset") == before
+
+
 async def test_exhaustion_is_said(lab: Lab) -> None:
     network = BridgeNetwork(config(lab, pod_cidrs=("10.77.1.0/30",)))
     await network.start()

@@ -135,6 +135,17 @@ async def test_a_cluster_ip_leads_to_all_endpoints_and_keeps_the_clients_address
     assert set(await node.ask("10.78.0.1", 80, from_=node.host)) == {"a 10.77.1.1", "b 10.77.1.1"}
 
 
+async def test_services_work_when_the_kernel_shows_bridged_frames_to_netfilter(node: Node) -> None:
+    node.lab.command(node.host, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1")
+    await node.put(service("web", "10.78.0.1"), endpoints("web", [node.ips["a"], node.ips["b"]]))
+    client = node.ips["client"]
+    assert set(await node.ask("10.78.0.1", 80)) == {f"a {client}", f"b {client}"}
+    assert {answer[0] for answer in await node.ask("10.78.0.1", 80, from_=node.pods["a"])} == {"a", "b"}
+    await node.put(endpoints("web", []))
+    with pytest.raises(ConnectionRefusedError):
+        await node.lab.tcp(node.pods["client"], "10.78.0.1", 80)
+
+
 async def test_a_pod_reaches_itself_through_its_service(node: Node) -> None:
     await node.put(service("web", "10.78.0.1"), endpoints("web", [node.ips["a"]]))
     assert await node.ask("10.78.0.1", 80, from_=node.pods["a"], times=1) == {"a 10.77.1.1": 1}
