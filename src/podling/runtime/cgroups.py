@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from podling import log
-from podling.runtime import syscalls
+from podling.runtime import processes, syscalls
 from podling.runtime.base import Resources
 
 logger = log.get(__name__)
@@ -112,7 +112,7 @@ class Cgroups(ABC):
     def exists(self, path: str) -> bool:
         return any(directory.is_dir() for directory in self.directories(path))
 
-    def processes(self, path: str) -> set[int]:
+    def members(self, path: str) -> set[int]:
         """All processes in it and below."""
         return {
             int(pid)
@@ -123,10 +123,10 @@ class Cgroups(ABC):
 
     async def kill(self, path: str) -> None:
         """SIGKILL all in it and below, and wait until they are gone."""
-        while pids := self.processes(path):
+        while pids := self.members(path):
             pidfds = list(_pidfds(pids))
             if not pidfds:
-                await asyncio.sleep(0.002)  # Zombies that their parent has not yet waited for.
+                await asyncio.sleep(0.002)  # All dead, but not yet all taken off the list.
                 continue
             try:
                 for pidfd in pidfds:
@@ -134,7 +134,7 @@ class Cgroups(ABC):
                         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                     except ProcessLookupError:
                         pass
-                await asyncio.gather(*(_gone(pidfd) for pidfd in pidfds))
+                await asyncio.gather(*(processes.exited(pidfd) for pidfd in pidfds))
             finally:
                 for pidfd in pidfds:
                     os.close(pidfd)
@@ -152,21 +152,13 @@ class Cgroups(ABC):
 
 
 def _pidfds(pids: set[int]) -> Iterator[int]:
+    """Of those that live: zombies are listed until their parent has waited for them."""
     for pid in pids:
         try:
-            yield os.pidfd_open(pid)
+            if processes.start_time(pid):
+                yield os.pidfd_open(pid)
         except OSError:
             continue
-
-
-async def _gone(pidfd: int) -> None:
-    loop = asyncio.get_running_loop()
-    done = asyncio.Event()
-    loop.add_reader(pidfd, done.set)
-    try:
-        await done.wait()
-    finally:
-        loop.remove_reader(pidfd)
 
 
 def _remove_tree(top: Path) -> bool:
@@ -312,7 +304,7 @@ class V2(Cgroups):
         if resources.cpu_shares:
             settings["cpu.weight"] = str(weight(resources.cpu_shares))
         if resources.cpu_quota or resources.cpu_period:
-            quota, period = (cpu_max.split() + ["max", "100000"])[:2] if cpu_max else ("max", "100000")
+            quota, period = (cpu_max or "max 100000").split()
             if resources.cpu_quota:
                 quota = str(resources.cpu_quota) if resources.cpu_quota > 0 else "max"
             settings["cpu.max"] = f"{quota} {resources.cpu_period or period}"

@@ -56,7 +56,7 @@ async def _ready(fd: int, *, to_write: bool, ended: asyncio.Future[None] | None 
 
 
 def read_now(fd: int, size: int = CHUNK) -> bytes | None:
-    """What is there to read: b"" at the end, None if nothing now. A terminal whose other side is closed is at its end."""
+    """What is there to read: b"" at the end, None if nothing now. A terminal that nobody has open is at its end."""
     try:
         return os.read(fd, size)
     except BlockingIOError:

@@ -24,6 +24,9 @@ from podling.runtime.crun import OciCli
 #: CRI's bound on what exec_sync returns, of each stream.
 LARGEST_OUTPUT = 16 << 20
 
+#: Seconds that the OCI runtime is given to notice that the command is dead.
+_REAPING = 2.0
+
 
 def _process(bundle: Path, argv: Sequence[str], tty: bool) -> dict[str, Any]:
     """The container's own process with another command: same user, environment, capabilities and directory."""
@@ -56,7 +59,7 @@ class Exec:
 
     async def __aexit__(self, *_: object) -> None:
         if self._child is not None and not self.ended.done():
-            self._kill()
+            await self._kill(self._child)
         for fd in self._open:
             os.close(fd)
 
@@ -122,9 +125,9 @@ class Exec:
                 messages.append(line.decode(errors="replace"))
         return "; ".join(messages)
 
-    def _kill(self) -> None:
-        """SIGKILL the command and what it started in its session; then the OCI runtime's process that waits for it."""
-        assert self._child is not None
+    async def _kill(self, child: processes.Child) -> None:
+        """SIGKILL the command and what it started in its session. The OCI runtime's process then ends by itself; killed
+        it would leave zombies behind, which hold up the end of the container."""
         pid = self._read_pid()
         if pid:
             try:
@@ -135,7 +138,13 @@ class Exec:
                     os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        self._child.kill_and_reap()
+            try:
+                async with asyncio.timeout(_REAPING):
+                    await child.wait()
+                return
+            except TimeoutError:
+                pass
+        child.kill_and_reap()
 
 
 async def run_sync(

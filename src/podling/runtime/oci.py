@@ -361,9 +361,8 @@ class OciRuntime:
         directory = self._layout.namespaces(pod.id)
         spaces = {namespaces.OCI_NAMES[kind]: str(directory / kind) for kind in sandbox.own_namespaces(pod.config)}
         spaces["mount"] = ""
-        if self._cgroups.version == 2:
-            if not config.security.privileged:
-                spaces["cgroup"] = ""
+        if self._cgroups.version == 2 and not config.security.privileged:
+            spaces["cgroup"] = ""
         if config.target_pid_container:
             spaces["pid"] = f"/proc/{self._running(config.target_pid_container).pid}/ns/pid"
         elif pod.config.share_process_namespace:
@@ -488,7 +487,7 @@ class OciRuntime:
         # The file's clock is coarser than ours.
         record.finished_at = max(ended.finished_at, record.started_at or ended.finished_at)
         self._layout.save(record)
-        if self._cgroups.processes(record.cgroup):
+        if self._cgroups.members(record.cgroup):
             # In a shared process namespace the end of the main process is not that of the others.
             self._spawn(self._cgroups.kill(record.cgroup))
 
@@ -709,10 +708,9 @@ def _look_at_node(groups: cgroups.Cgroups, seccomp_directory: Path) -> spec.Node
     own = capabilities.own()
     adjustment = int(Path("/proc/self/oom_score_adj").read_text())
     apparmor = Path("/sys/module/apparmor/parameters/enabled")
-    hugetlb = [path for path in groups.directories("/") if (path / "hugetlb.2MB.limit_in_bytes").exists()]
-    swap = groups.version == 1 and any(
-        (path / "memory.memsw.limit_in_bytes").exists() for path in groups.directories("/")
-    )
+    roots = groups.directories("/") if groups.version == 1 else []
+    hugetlb = any((path / "hugetlb.2MB.limit_in_bytes").exists() for path in roots)
+    swap = any((path / "memory.memsw.limit_in_bytes").exists() for path in roots)
     return spec.Node(
         cgroup_version=groups.version,
         capabilities=own,
@@ -720,7 +718,7 @@ def _look_at_node(groups: cgroups.Cgroups, seccomp_directory: Path) -> spec.Node
         oom_score_adj_min=-1000 if "SYS_RESOURCE" in own else adjustment,
         apparmor=apparmor.exists() and apparmor.read_text().strip() == "Y",
         swap_accounting=swap,
-        hugetlb=bool(hugetlb) or (groups.version == 2 and Path("/sys/kernel/mm/hugepages").is_dir()),
+        hugetlb=hugetlb or (groups.version == 2 and Path("/sys/kernel/mm/hugepages").is_dir()),
         seccomp_directory=str(seccomp_directory),
     )
 

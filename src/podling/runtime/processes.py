@@ -18,10 +18,10 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 async def exited(pidfd: int) -> None:
     """Wait until the process of `pidfd` (a child or not) has ended."""
     loop = asyncio.get_running_loop()
-    done = loop.create_future()
-    loop.add_reader(pidfd, lambda: done.done() or done.set_result(None))
+    done = asyncio.Event()
+    loop.add_reader(pidfd, done.set)
     try:
-        await done
+        await done.wait()
     finally:
         loop.remove_reader(pidfd)
 
@@ -77,7 +77,6 @@ def spawn(
     stdout: int | None = None,
     stderr: int | None = None,
     pass_fds: Sequence[int] = (),
-    setsid: bool = False,
 ) -> Child:
     """Start `argv` (a path first). Standard streams that are not given are /dev/null; `pass_fds` keep their numbers."""
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
@@ -90,10 +89,7 @@ def spawn(
     actions.extend((os.POSIX_SPAWN_DUP2, fd, fd) for fd in pass_fds)
     # An ignored SIGPIPE would be inherited by the containers, where `yes | head` then complains.
     defaults = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    pid = os.posix_spawn(
-        argv[0], list(argv), env, file_actions=actions, setsigmask=(), setsigdef=defaults, setsid=setsid
-    )
-    return Child(pid)
+    return Child(os.posix_spawn(argv[0], list(argv), env, file_actions=actions, setsigmask=(), setsigdef=defaults))
 
 
 async def run(argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> tuple[int, str]:

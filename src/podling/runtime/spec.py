@@ -76,9 +76,7 @@ def build(config: ContainerConfig, image: ImageConfig, user: User, place: Placem
     """The specification of a container. RuntimeFailure if it cannot be made from this configuration."""
     argv = arguments(config, image)
     if not argv:
-        raise RuntimeFailure(
-            f'no command specified for container "{config.name}": neither the pod nor its image has one'
-        )
+        raise RuntimeFailure(f'no command specified: neither the pod nor the image of "{config.name}" has one')
     security = config.security
     caps = capabilities.effective(
         node.capabilities, security.privileged, security.add_capabilities, security.drop_capabilities
