@@ -25,6 +25,9 @@ logger = log.get(__name__)
 
 ROOT = Path("/sys/fs/cgroup")
 
+#: Version 1 shows no limit as the largest number of bytes in whole pages.
+_UNLIMITED = 1 << 62
+
 
 class Usage(NamedTuple):
     """Cumulative CPU in ns, memory in bytes, page faults and processes of a cgroup and those below it."""
@@ -179,8 +182,10 @@ class V1(Cgroups):
 
     version = 1
 
-    def __init__(self, mounts: dict[str, Path], hybrid: bool = False) -> None:
+    def __init__(self, mounts: dict[str, Path], unified: Path | None = None, hybrid: bool = False) -> None:
         self._mounts = mounts
+        # Where a version 2 mount stands beside, runc makes empty groups in it as well.
+        self._beside = unified
         self.hybrid = hybrid
 
     def _at(self, controller: str, path: str) -> Path | None:
@@ -188,11 +193,12 @@ class V1(Cgroups):
         return None if mount is None else mount / path.lstrip("/")
 
     def directories(self, path: str) -> list[Path]:
-        return [mount / path.lstrip("/") for mount in dict.fromkeys(self._mounts.values())]
+        mounts = [*dict.fromkeys(self._mounts.values()), *((self._beside,) if self._beside is not None else ())]
+        return [mount / path.lstrip("/") for mount in mounts]
 
     def create(self, path: str, resources: Resources) -> None:
-        for directory in self.directories(path):
-            directory.mkdir(parents=True, exist_ok=True)
+        for mount in dict.fromkeys(self._mounts.values()):
+            (mount / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
         self._inherit_cpuset(path)
         self.update(path, resources)
 
@@ -217,7 +223,7 @@ class V1(Cgroups):
             if resources.cpu_quota:
                 _write(cpu / "cpu.cfs_quota_us", max(resources.cpu_quota, -1))
         if (memory := self._at("memory", path)) is not None and resources.memory_limit:
-            _write(memory / "memory.limit_in_bytes", max(resources.memory_limit, -1))
+            self._limit_memory(memory, max(resources.memory_limit, -1))
         if (pids := self._at("pids", path)) is not None and resources.pids_limit:
             _write(pids / "pids.max", resources.pids_limit if resources.pids_limit > 0 else "max")
         if (cpuset := self._at("cpuset", path)) is not None and resources.cpuset_cpus:
@@ -225,6 +231,16 @@ class V1(Cgroups):
         if (hugetlb := self._at("hugetlb", path)) is not None:
             for size, limit in resources.hugepages.items():
                 _write(hugetlb / f"hugetlb.{size}.limit_in_bytes", limit)
+
+    @staticmethod
+    def _limit_memory(memory: Path, limit: int) -> None:
+        """Memory and swap together may not be limited below memory alone, so what grows is set first."""
+        names = ["memory.limit_in_bytes"]
+        both = _number(memory / "memory.memsw.limit_in_bytes")
+        if 0 < both < _UNLIMITED:
+            names.insert(0 if limit < 0 or limit > both else 1, "memory.memsw.limit_in_bytes")
+        for name in names:
+            _write(memory / name, limit)
 
     def usage(self, path: str) -> Usage:
         nowhere = Path("/nonexistent")
@@ -360,7 +376,7 @@ def detect(mountinfo: str | None = None, controllers_of_unified: str | None = No
     if mounts:
         if controllers_of_unified is None:
             controllers_of_unified = _read(unified / "cgroup.controllers") if unified is not None else ""
-        return V1(mounts, hybrid=unified is not None and bool(controllers_of_unified.strip()))
+        return V1(mounts, unified, hybrid=unified is not None and bool(controllers_of_unified.strip()))
     return V2(unified or ROOT)
 
 

@@ -46,13 +46,13 @@ class Exec:
         self._container_id = container_id
         self._argv = argv
         self._tty = tty
+        self._pid_file = bundle / f"exec-{os.urandom(6).hex()}.pid"
         self._child: processes.Child | None = None
         self._open: list[int] = []
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def __aenter__(self) -> Exec:
         self._messages = self._keep(os.memfd_create("messages", os.MFD_CLOEXEC))
-        self._pid = self._keep(os.memfd_create("pid", os.MFD_CLOEXEC))
         self._spec = self._keep(os.memfd_create("process", os.MFD_CLOEXEC))
         os.write(self._spec, msgspec.json.encode(_process(self._bundle, self._argv, self._tty)))
         return self
@@ -60,6 +60,7 @@ class Exec:
     async def __aexit__(self, *_: object) -> None:
         if self._child is not None and not self.ended.done():
             await self._kill(self._child)
+        self._pid_file.unlink(missing_ok=True)
         for fd in self._open:
             os.close(fd)
 
@@ -93,8 +94,8 @@ class Exec:
         pass_fds: Sequence[int] = (),
     ) -> None:
         command = self._oci.argv(f"--log=/proc/self/fd/{self._messages}", "--log-format=json")
-        command += ["exec", f"--process=/proc/self/fd/{self._spec}", f"--pid-file=/proc/self/fd/{self._pid}", *options]
-        fds = (self._messages, self._pid, self._spec, *pass_fds)
+        command += ["exec", f"--process=/proc/self/fd/{self._spec}", f"--pid-file={self._pid_file}", *options]
+        fds = (self._messages, self._spec, *pass_fds)
         argv = [*command, self._container_id]
         self._child = processes.spawn(argv, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=fds)
 
@@ -103,7 +104,10 @@ class Exec:
         return bool(self._read_pid())
 
     def _read_pid(self) -> int:
-        text = os.pread(self._pid, 32, 0).strip()
+        try:
+            text = self._pid_file.read_text().strip()
+        except FileNotFoundError:
+            return 0
         return int(text) if text.isdigit() else 0
 
     async def wait(self) -> int:

@@ -19,7 +19,7 @@ Write = Callable[[str, bytes], None]
 
 _TOKEN = re.compile(
     r"""(?P<skip>[ \t]+|\\\n|(?:(?<=\s)|^)\#[^\n]*)
-      | (?P<op>2>&1|[12]?>>|[12]?>|&&|\|\||[;&|<()\n])
+      | (?P<op>2>&1|1?>&2|[12]?>>|[12]?>|&&|\|\||[;&|<()\n])
       | (?P<word>(?:[^\s;&|<>()'"\\$]|\\.|'[^']*'|"(?:[^"\\]|\\.)*"|\$\([^)]*\)|\$\{[^}]*\}|\$)+)""",
     re.VERBOSE | re.DOTALL,
 )
@@ -140,7 +140,7 @@ class _Parser:
             self._at += 1
             if token in ("|", "<", "("):
                 raise Unparsable(token)
-            if token == "2>&1":
+            if token.endswith((">&1", ">&2")):
                 redirects.append((token, ""))
             elif token.endswith(">"):
                 redirects.append((token, self._next()))
@@ -288,10 +288,10 @@ class Process:
 
     def _redirected(self, redirects: list[tuple[str, str]], write: Write) -> Write:
         targets: dict[str, str] = {}
-        merged = False
+        merged = ""
         for operator, word in redirects:
-            if operator == "2>&1":
-                merged = True
+            if ">&" in operator:
+                merged = "stdout" if operator.endswith("1") else "stderr"
                 continue
             path = self._expand(word)
             stream = "stderr" if operator.startswith("2") else "stdout"
@@ -304,8 +304,7 @@ class Process:
             return write
 
         def redirected(stream: str, data: bytes) -> None:
-            if merged:
-                stream = "stdout"
+            stream = merged or stream
             path = targets.get(stream)
             if path is None or path in ("/dev/stdout", "/proc/1/fd/1"):
                 write("stdout" if path else stream, data)

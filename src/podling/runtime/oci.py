@@ -206,6 +206,7 @@ class OciRuntime:
             cgroup=config.cgroup_parent or f"/podling/{sandbox_id}",
             resources=config.resources,
         )
+        self._layout.note_parents(record.cgroup)
         self._layout.save(record)
         self._sandboxes[sandbox_id] = record
         try:
@@ -747,7 +748,7 @@ async def teardown(
             await network.detach(pod.id, sandbox.netns(layout, pod))
         sandbox.release(layout, pod)
         await groups.remove(pod.cgroup)
-        _remove_empty_parents(groups, pod.cgroup)
+    _remove_if_empty(groups, layout.parents())
     if (layout.run_dir / "tuned").exists():
         cgroups.favor_dynamic_changes(False)
     _unmount_below(layout.run_dir)
@@ -772,10 +773,10 @@ async def _gone(pid: int, started: int) -> None:
         os.close(pidfd)
 
 
-def _remove_empty_parents(groups: cgroups.Cgroups, path: str) -> None:
-    """`/kubepods/burstable` and the like, once the last pod of them is gone."""
-    for parent in list(Path(path).parents)[:-1]:
-        for directory in groups.directories(str(parent)):
+def _remove_if_empty(groups: cgroups.Cgroups, paths: list[str]) -> None:
+    """`/kubepods/burstable` and the like, unless another node agent on this machine has pods in them."""
+    for path in paths:
+        for directory in groups.directories(path):
             try:
                 directory.rmdir()
             except OSError:

@@ -87,6 +87,7 @@ class Layout:
         self.exits = self.run_dir / "exits"
         self.oci = self.run_dir / "oci"
         self.pin = self.run_dir / "pin"
+        self._parents: set[str] = set()
 
     def make(self) -> None:
         for path in (
@@ -113,6 +114,21 @@ class Layout:
     def record_file(self, record: SandboxRecord | ContainerRecord) -> Path:
         home = self.sandbox_records if isinstance(record, SandboxRecord) else self.container_records
         return home / f"{record.id}.json"
+
+    def note_parents(self, cgroup: str) -> None:
+        """Remember in which cgroups pods have been put, for when they are to be removed as well."""
+        parents = {str(parent) for parent in Path(cgroup).parents} - {"/"}
+        if not parents <= self._parents:
+            self._parents |= parents | set(self.parents())
+            (self.state_dir / "cgroups").write_text("".join(f"{parent}\n" for parent in sorted(self._parents)))
+
+    def parents(self) -> list[str]:
+        """The cgroups that pods have been put in, the deepest first."""
+        try:
+            lines = (self.state_dir / "cgroups").read_text().split()
+        except FileNotFoundError:
+            return []
+        return sorted(lines, key=lambda path: path.count("/"), reverse=True)
 
     def save(self, record: SandboxRecord | ContainerRecord) -> None:
         path = self.record_file(record)

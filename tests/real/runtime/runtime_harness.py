@@ -18,7 +18,7 @@ from podling import clock
 from podling.images.base import Credentials, FilesystemUsage, Image, ImageConfig, Progress
 from podling.network.base import Attachment, PortMapping
 from podling.runtime import syscalls
-from podling.runtime.base import ContainerConfig, ContainerStatus, ContainerState, Runtime, SandboxConfig
+from podling.runtime.base import ContainerConfig, ContainerState, ContainerStatus, Runtime, SandboxConfig
 from podling.runtime.fake import FakeRuntime, Machine
 from podling.runtime.fake_behaviour import Behaviour, default_behaviour
 from podling.runtime.fake_images import FakeImages
@@ -134,7 +134,12 @@ class Harness:
         return SandboxConfig(**{**given, "cgroup_parent": f"{group}/pod", **more})
 
     def container_config(self, *command: str, name: str = "main", **more: Any) -> ContainerConfig:
-        given: dict[str, Any] = {"name": name, "image": self.image, "image_name": "busybox", "log_path": f"{name}/0.log"}
+        given: dict[str, Any] = {
+            "name": name,
+            "image": self.image,
+            "image_name": "busybox",
+            "log_path": f"{name}/0.log",
+        }
         return ContainerConfig(**{**given, "command": command, **more})
 
     async def running(self, *command: str, sandbox: dict[str, Any] | None = None, **more: Any) -> tuple[str, str]:
