@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from podling import clock, log
-from podling.api import errors, meta_v1, registry
+from podling.api import authentication_v1, errors, meta_v1, registry
 from podling.api.errors import StatusError
 from podling.api.registry import Resource
 from podling.api.request import LOOPBACK, Request, Response, User
@@ -38,6 +38,7 @@ Authenticator = Callable[[Mapping[str, str], bytes | None, str], Awaitable[User 
 Authorizer = Callable[[Attributes], Decision]
 #: A verb of a resource, or what is served at a path that is no resource.
 Handler = Callable[[Call], Awaitable[Answer]]
+TokenIssuer = Callable[[str, str, authentication_v1.TokenRequest], authentication_v1.TokenRequest]
 PathHandler = Callable[[Request, RequestInfo, User], Awaitable[Answer]]
 
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
@@ -65,7 +66,11 @@ class ApiServer:
         resources: Iterable[Resource] = registry.BUILTIN,
         ring: int = 4096,
     ) -> None:
-        """Without an authenticator everyone is anonymous, without an authorizer everyone may do everything."""
+        """Without an authenticator everyone is anonymous, without an authorizer everyone may do everything.
+
+        Admission is empty unless a chain is given; a cluster sets `app.admission = default_chain(app)`
+        (`admission.default`), since its plugins look things up here.
+        """
         self.store = store
         self.hub = WatchCache(store, ring=ring)
         self.authenticator = authenticator
@@ -78,6 +83,10 @@ class ApiServer:
         self.subresources: dict[tuple[str, str], dict[str, Handler]] = dict(subresources.SUBRESOURCES)
         #: What is served at paths that are no resources; the longest prefix that ends in "/" wins if none is equal.
         self.paths: dict[str, PathHandler] = {}
+        #: Issues the tokens of serviceaccounts/token: (namespace, name, request) -> request with its status.
+        self.token_issuer: TokenIssuer | None = None
+        #: Parts of the control plane for componentstatuses: name -> what is wrong with it now, or None.
+        self.components: dict[str, Callable[[], str | None]] = {}
         self.ready = False
         #: Counts changes of what is served, for discovery and OpenAPI documents.
         self.generation = 0
@@ -115,6 +124,19 @@ class ApiServer:
         entry = item.cache.get(key) if item is not None else None
         return entry.object if entry is not None else None
 
+    def get(self, resource: str, namespace: str, name: str) -> Any:
+        """A core/v1 object by the plural of its kind, None if there is none (`authn.lookup.Lookup`)."""
+        return self.cached("", resource, f"{namespace}/{name}" if namespace else name)
+
+    def observe(self, kind: type[Any], callback: Callable[[str, Any], None]) -> None:
+        """Call `callback("ADDED" | "MODIFIED" | "DELETED", object)` for all objects of a class and every change.
+
+        At the moment when it enters the cache: for what decides upon requests and must not lag behind them. Give it
+        before `start`, so that nothing is missed.
+        """
+        row = registry.of(kind)
+        self.served[row.group, row.version, row.name].cache.observers.append(callback)
+
     @staticmethod
     def now() -> datetime:
         return clock.now()
@@ -124,6 +146,11 @@ class ApiServer:
     async def start(self) -> None:
         """Load the cache and follow the store, which is open already."""
         await self.hub.start()
+        for item in self.served.values():
+            if not item.resource.virtual and item.view is None:
+                for callback in item.cache.observers:
+                    for entry in item.cache.all():
+                        callback("ADDED", entry.object)
         self.ready = True
 
     async def close(self) -> None:

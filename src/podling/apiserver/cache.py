@@ -52,6 +52,8 @@ class ResourceCache:
         self._watches: dict[Scope, dict[Watch, None]] = {}
         self._index_of: Callable[[Any], str] | None = None
         self._index: dict[str, set[str]] = {}
+        #: Told of every change at once: (event type, object).
+        self.observers: list[Callable[[str, Any], None]] = []
 
     def index_by(self, value: Callable[[Any], str]) -> None:
         """Keep an index by `value` of each object, for lists and watches of one value. Call before there are any."""
@@ -134,6 +136,10 @@ class ResourceCache:
         values: Iterable[str] = ()
         if self._index_of is not None:
             values = self._reindex(change)
+        for observer in self.observers:
+            entry = change.new or change.old
+            assert entry is not None
+            observer(change.type, entry.object)
         if self._watches:
             self._hand_out(change, values)
 

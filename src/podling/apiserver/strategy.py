@@ -132,6 +132,13 @@ class Strategy(Generic[T]):
     def prepare_status_update(self, new: T, old: T, context: Context) -> None:
         """The handler has put everything but `status` (and metadata's mutable parts) back to `old`."""
 
+    def prepare_subresource_update(self, subresource: str, new: T, old: T, context: Context) -> None:
+        """As prepare_update, for a subresource other than status; what it does not cover is as in `old` already."""
+
+    def validate_subresource_update(self, subresource: str, new: T, old: T) -> list[FieldError]:
+        """As validate_update, for a subresource other than status (ephemeralcontainers, resize, approval)."""
+        return []
+
     def desired(self, obj: T) -> Any:
         """What metadata.generation counts the changes of: everything but metadata and status."""
         fields: tuple[str, ...] = getattr(type(obj), "__struct_fields__", ())
@@ -168,8 +175,9 @@ class Strategy(Generic[T]):
         return None
 
     def delays_deletion(self, obj: T) -> bool:
-        """Whether something has to be done before the object may go: metadata.finalizers (a namespace has more)."""
-        return bool(obj.metadata.finalizers)  # type: ignore[attr-defined]
+        """Whether something has to be done before the object may go: finalizers (a namespace has them in spec too)."""
+        spec = getattr(obj, "spec", None)
+        return bool(obj.metadata.finalizers or getattr(spec, "finalizers", None))  # type: ignore[attr-defined]
 
     def mark_deleting(self, obj: T) -> None:
         """The object has got its deletionTimestamp and stays until nothing delays its deletion."""

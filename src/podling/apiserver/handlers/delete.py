@@ -70,7 +70,7 @@ async def delete_one(call: Call, name: str, namespace: str, options: meta_v1.Del
 async def _attempt(call: Call, entry: Entry, options: meta_v1.DeleteOptions) -> Answer:
     served, hub = call.served, call.app.hub
     old = entry.shown(served.view)[0]
-    _check_preconditions(call, old, options)
+    check_preconditions(call, old, options)
     dry_run = bool(options.dry_run)
     attributes = Attributes(
         DELETE, served.resource, "", entry.namespace or (entry.name if served.resource.name == "namespaces" else ""),
@@ -106,7 +106,8 @@ def _removed(call: Call, entry: Entry) -> Answer:
     return Answer(obj=meta_v1.Status(status="Success", details=details))
 
 
-def _check_preconditions(call: Call, old: Any, options: meta_v1.DeleteOptions) -> None:
+def check_preconditions(call: Call, old: Any, options: meta_v1.DeleteOptions) -> None:
+    """StatusError 409 unless the object is the one that the request means."""
     wanted = options.preconditions
     if wanted is None:
         return

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+from podling.api.request import User
+from podling.apiserver import body
 from podling.apiserver.call import Answer, Call
 from podling.apiserver.facet import STATUS, Facet
-from podling.apiserver.handlers import patch, read, write
+from podling.apiserver.handlers import eviction, patch, pods, read, special, write
+from podling.apiserver.handlers.scale import SCALE
 
 Handler = Callable[[Call], Awaitable[Answer]]
 
@@ -26,6 +30,32 @@ def of_facet(facet: Facet) -> dict[str, Handler]:
     return {"get": get, "update": update, "patch": patch_}
 
 
-SUBRESOURCES: dict[tuple[str, str], dict[str, Handler]] = {("*", "status"): of_facet(STATUS)}
+SUBRESOURCES: dict[tuple[str, str], dict[str, Handler]] = {
+    ("*", "status"): of_facet(STATUS),
+    ("*", "scale"): of_facet(SCALE),
+    ("pods", "binding"): {"create": pods.bind},
+    ("pods", "ephemeralcontainers"): of_facet(pods.EPHEMERAL_CONTAINERS),
+    ("pods", "eviction"): {"create": eviction.evict},
+    ("pods", "resize"): of_facet(pods.RESIZE),
+    ("namespaces", "finalize"): {"update": of_facet(special.FINALIZE)["update"]},
+    ("serviceaccounts", "token"): {"create": special.create_token},
+    ("certificatesigningrequests.certificates.k8s.io", "approval"): of_facet(special.APPROVAL),
+}
 
-VIRTUAL: dict[tuple[str, str, str], Handler] = {}
+VIRTUAL: dict[tuple[str, str, str], Handler] = {
+    ("", "v1", "bindings"): pods.bind,
+    ("", "v1", "componentstatuses"): special.component_statuses,
+}
+
+
+def reviewing(answer: Callable[[str, Any, User, str], Awaitable[Any]]) -> Handler:
+    """The handler of a resource that is created and answered but not stored: `answer(resource, obj, user, namespace)`
+    returns the object with its status."""
+
+    async def create(call: Call) -> Answer:
+        resource = call.served.resource
+        obj = body.read_object(call, call.served.codec, resource.kind, resource.group_version)
+        await call.app.hub.current()
+        return Answer(status=201, obj=await answer(resource.name, obj, call.user, call.info.namespace))
+
+    return create

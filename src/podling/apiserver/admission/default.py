@@ -1,0 +1,36 @@
+"""The plugins that are on by default, in upstream's order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from podling.apiserver.admission.base import Chain, Plugin
+from podling.apiserver.admission.default_toleration_seconds import DefaultTolerationSeconds
+from podling.apiserver.admission.limit_ranger import LimitRanger
+from podling.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from podling.apiserver.admission.priority import Priority
+from podling.apiserver.admission.runtime_class import RuntimeClass
+from podling.apiserver.admission.service_account import ServiceAccount
+from podling.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
+from podling.apiserver.admission.taint_nodes_by_condition import TaintNodesByCondition
+
+if TYPE_CHECKING:
+    from podling.apiserver.app import ApiServer
+
+PLUGINS: tuple[type[Plugin], ...] = (
+    NamespaceLifecycle,
+    LimitRanger,
+    ServiceAccount,
+    TaintNodesByCondition,
+    Priority,
+    DefaultTolerationSeconds,
+    StorageObjectInUseProtection,
+    RuntimeClass,
+    DefaultStorageClass,
+)
+
+
+def default_chain(app: ApiServer, extra: Iterable[Plugin] = (), *, without: frozenset[str] = frozenset()) -> Chain:
+    """The default plugins but those named in `without`, then `extra`."""
+    return Chain([*(p(app) for p in PLUGINS if p.name not in without), *extra])
