@@ -17,12 +17,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from podling.api import core_v1, discovery_v1
 from podling.proxy import endpoints
 from podling.proxy.config import ProxyConfig
 from podling.proxy.endpoints import Choice, Endpoint
+from podling.proxy.ruleset import Fragment
 
 REJECT = "goto refusal"
 DROP = "drop"
@@ -31,16 +30,12 @@ DROP = "drop"
 UDPTargets = dict[tuple[str, int], frozenset[tuple[str, int]]]
 
 
-class Fragment(msgspec.Struct):
+class ServiceFragment(Fragment):
     """The part of the ruleset that one service needs.
 
-    `chains`: name -> rules. `sets`: name -> declaration. `elements`: (set or map, key) -> value, "" in a set.
     `local` is the number of ready endpoints on this node, `health_port` where to tell of it (0: nowhere).
     """
 
-    chains: dict[str, tuple[str, ...]] = {}
-    sets: dict[str, str] = {}
-    elements: dict[tuple[str, str], str] = {}
     udp: UDPTargets = {}
     health_port: int = 0
     local: int = 0
@@ -48,7 +43,7 @@ class Fragment(msgspec.Struct):
 
 def compile_service(
     service: core_v1.Service, slices: Iterable[discovery_v1.EndpointSlice], config: ProxyConfig
-) -> Fragment | None:
+) -> ServiceFragment | None:
     """The rules of `service`; None for one without any (headless, ExternalName, of another proxy)."""
     spec = service.spec
     labels = service.metadata.labels or {}
@@ -56,7 +51,7 @@ def compile_service(
         return None
     if "service.kubernetes.io/service-proxy-name" in labels:
         return None
-    fragment = Fragment()
+    fragment = ServiceFragment()
     known = list(slices)
     for family in config.families:
         addresses = [ip for ip in spec.cluster_ips or [spec.cluster_ip] if _version(ip) == family]
@@ -76,13 +71,18 @@ class _Port:
     """One port of a service in one address family, written into a fragment."""
 
     def __init__(
-        self, fragment: Fragment, service: core_v1.Service, port: core_v1.ServicePort, family: int, config: ProxyConfig
+        self,
+        fragment: ServiceFragment,
+        service: core_v1.Service,
+        port: core_v1.ServicePort,
+        family: int,
+        config: ProxyConfig,
     ) -> None:
         self.fragment, self.service, self.port, self.family, self.config = fragment, service, port, family, config
         self.ip = "ip" if family == 4 else "ip6"
         self.protocol = (port.protocol or "TCP").lower()
         meta = service.metadata
-        self.name = _name(f"{meta.namespace}/{meta.name}/{self.protocol}/{port.port}/{family}")
+        self.name = name_of(f"{meta.namespace}/{meta.name}/{self.protocol}/{port.port}/{family}")
         self.affinity = _affinity_timeout(service.spec)
 
     def compile(self, cluster_ips: list[str], slices: list[discovery_v1.EndpointSlice]) -> None:
@@ -180,7 +180,7 @@ class _Port:
         stay: list[str] = []
         names: list[str] = []
         for endpoint in chosen:
-            name = _name(f"{self.name}/{endpoint.ip}/{endpoint.port}")
+            name = name_of(f"{self.name}/{endpoint.ip}/{endpoint.port}")
             clients = f"affinity/{self.affinity}/{name}"
             names.append(name)
             stay.append(f"{self.ip} saddr @{clients} goto endpoint/{name}")
@@ -210,7 +210,7 @@ def _version(address: str) -> int:
     return 6 if ":" in address else 4
 
 
-def _name(text: str) -> str:
+def name_of(text: str) -> str:
     """`text` as part of an nftables name: readable, unique, and within the 127 characters that the kernel allows."""
     digest = hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
     readable = text if ":" not in text else text.replace(":", "-")

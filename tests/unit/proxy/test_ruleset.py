@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from podling.api import core_v1, discovery_v1
 from podling.api.meta_v1 import ObjectMeta
 from podling.proxy.config import ProxyConfig
-from podling.proxy.rules import compile_service
+from podling.proxy.rules import ServiceFragment, compile_service
 from podling.proxy.ruleset import Ruleset
+from podling.proxy.static_rules import static_rules
 
 CONFIG = ProxyConfig(
     node_name="n1",
@@ -153,7 +154,8 @@ def services(draw: st.DrawFn) -> tuple[core_v1.Service, list[discovery_v1.Endpoi
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(services(), st.booleans(), st.booleans()), max_size=8))
 def test_steps_and_the_whole_end_at_the_same_place(steps: list[Any]) -> None:
-    ruleset, kernel = Ruleset(CONFIG), Kernel()
+    ruleset: Ruleset[ServiceFragment] = Ruleset(CONFIG.table, static_rules(CONFIG))
+    kernel = Kernel()
     kernel.run(ruleset.full())
     ruleset.installed()
     for (service, slices), remove, sync in steps:
@@ -172,7 +174,7 @@ def test_steps_and_the_whole_end_at_the_same_place(steps: list[Any]) -> None:
         ruleset.update(key, None)
     kernel.run(ruleset.changes())
     empty = Kernel()
-    empty.run(Ruleset(CONFIG).full())
+    empty.run(Ruleset(CONFIG.table, static_rules(CONFIG)).full())
     assert kernel.state() == empty.state(), "nothing is left of services that are gone"
 
 
@@ -196,7 +198,7 @@ def ready(*ips: str) -> list[discovery_v1.EndpointSlice]:
 
 
 def test_a_change_costs_what_changed() -> None:
-    ruleset = Ruleset(CONFIG)
+    ruleset: Ruleset[ServiceFragment] = Ruleset(CONFIG.table, static_rules(CONFIG))
     for number in range(100):
         one = service()
         one.metadata.name, one.spec.cluster_ip = f"web-{number}", f"10.96.1.{number}"
@@ -210,7 +212,7 @@ def test_a_change_costs_what_changed() -> None:
 
 
 def test_a_change_and_its_undoing_cost_nothing() -> None:
-    ruleset = Ruleset(CONFIG)
+    ruleset: Ruleset[ServiceFragment] = Ruleset(CONFIG.table, static_rules(CONFIG))
     fragment = compile_service(service(), ready("10.244.2.2"), CONFIG)
     ruleset.update("ns/web", fragment)
     ruleset.installed()
