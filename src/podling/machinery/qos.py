@@ -1,4 +1,4 @@
-"""Quality of service (Guaranteed, Burstable, BestEffort): who suffers first, by what pods request and are limited to."""
+"""Quality of service (Guaranteed, Burstable, BestEffort): who suffers first, by requests and limits."""
 
 from __future__ import annotations
 

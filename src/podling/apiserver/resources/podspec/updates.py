@@ -147,7 +147,7 @@ def _gated(changed: core_v1.PodSpec, old: core_v1.PodSpec) -> Findings:
     mine, theirs = changed.node_selector or {}, old.node_selector or {}
     if mine != theirs:
         if any(mine.get(k) != v for k, v in theirs.items()):
-            detail = "only additions are allowed (no mutations or deletions)"
+            detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)"
             found.append(invalid(_SPEC.child("nodeSelector"), mine, detail))
         changed.node_selector = old.node_selector
     before = old.affinity.node_affinity if old.affinity else None
@@ -176,13 +176,10 @@ def _node_affinity(new: core_v1.NodeAffinity | None, old: core_v1.NodeAffinity |
         return [invalid(at, shown, detail)]
     found: Findings = []
     for index, (mine, theirs) in enumerate(zip(terms, before.node_selector_terms, strict=True)):
-        if not theirs.match_expressions and not theirs.match_fields:
-            if mine != theirs:
-                detail = "no mutations are allowed to an empty NodeSelectorTerm"
-                found.append(invalid(at.index(index), mine, detail))
-            continue
-        kept = all(e in (mine.match_expressions or ()) for e in theirs.match_expressions or ())
-        kept &= all(e in (mine.match_fields or ()) for e in theirs.match_fields or ())
+        before_, after_ = ([(t.match_expressions or []), (t.match_fields or [])] for t in (theirs, mine))
+        kept = all(now[: len(then)] == then for now, then in zip(after_, before_, strict=True))
+        if not any(before_):
+            kept = not any(after_)
         if not kept:
             detail = "only additions are allowed (no mutations or deletions)"
             found.append(invalid(at.index(index), mine, detail))
