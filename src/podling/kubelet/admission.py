@@ -1,5 +1,4 @@
-"""Whether a pod that was bound to this node can run here: the node's own last word (pkg/kubelet/lifecycle/predicate.go).
-"""
+"""Whether a pod that was bound to this node can run here: the node's own last word (pkg/kubelet/lifecycle/predicate.go)."""
 
 from __future__ import annotations
 

@@ -38,9 +38,7 @@ def ready_to_start(pod: core_v1.Pod, runtime: PodRuntimeStatus) -> core_v1.PodCo
     return _false("PodReadyToStartContainers", "PodSandboxNotReady", change.message)
 
 
-def containers_ready(
-    pod: core_v1.Pod, found: Sequence[core_v1.ContainerStatus], phase: str
-) -> core_v1.PodCondition:
+def containers_ready(pod: core_v1.Pod, found: Sequence[core_v1.ContainerStatus], phase: str) -> core_v1.PodCondition:
     """ContainersReady: all containers and sidecars are ready."""
     by_name = {s.name: s for s in found}
     wanted = [c for c in pod.spec.init_containers or () if pods.is_sidecar(c)] + list(pod.spec.containers)
@@ -70,9 +68,7 @@ def ready(
     for gate in pod.spec.readiness_gates or ():
         condition = find(others, gate.condition_type)
         if condition is None:
-            messages.append(
-                f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.'
-            )
+            messages.append(f'corresponding condition of pod readiness gate "{gate.condition_type}" does not exist.')
         elif condition.status != "True":
             messages.append(
                 f'the status of pod readiness gate "{gate.condition_type}" is not "True", but {condition.status}'

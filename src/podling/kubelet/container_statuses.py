@@ -95,9 +95,7 @@ def _volume_mounts(container: AnyContainer) -> list[core_v1.VolumeMountStatus] |
     return made or None
 
 
-def _missing(
-    facts: Facts, container: AnyContainer, known: core_v1.ContainerStatus | None
-) -> core_v1.ContainerStatus:
+def _missing(facts: Facts, container: AnyContainer, known: core_v1.ContainerStatus | None) -> core_v1.ContainerStatus:
     """The runtime has no such container: not made yet, or removed."""
     status = _default(facts, container)
     if known is None:
@@ -208,9 +206,7 @@ def _linux_user(pod: core_v1.Pod, uid: int, gid: int) -> core_v1.LinuxContainerU
     return core_v1.LinuxContainerUser(uid=uid, gid=gid, supplemental_groups=list(dict.fromkeys(groups)))
 
 
-def _resources(
-    facts: Facts, container: AnyContainer, found: ContainerStatus, status: core_v1.ContainerStatus
-) -> None:
+def _resources(facts: Facts, container: AnyContainer, found: ContainerStatus, status: core_v1.ContainerStatus) -> None:
     """What is allocated, and what is in force: cgroup values where they say more than the spec."""
     allocated = container.resources or core_v1.ResourceRequirements()
     status.allocated_resources = dict(allocated.requests) if allocated.requests else None

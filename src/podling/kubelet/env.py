@@ -128,7 +128,8 @@ async def _get(client: Client, kind: type[T], name: str, home: str) -> T | Statu
     try:
         return await client.get(kind, name, home)
     except StatusError as error:
-        return error
+        # Named as the node agent of upstream names them: `configmap "x" not found`.
+        return errors.not_found(kind.__name__.lower(), "", name) if errors.is_not_found(error) else error
 
 
 def _references(container: AnyContainer) -> tuple[set[str], set[str]]:

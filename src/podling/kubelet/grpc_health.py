@@ -43,7 +43,7 @@ async def check(host: str, port: int, service: str, context: ssl.SSLContext | No
         async with asyncio.timeout(timeout):
             answer = await _call(reader, writer, address, service, secure=context is not None)
     except TimeoutError:
-        text = f'timeout: health rpc did not complete within {seconds}: rpc error: code = DeadlineExceeded'
+        text = f"timeout: health rpc did not complete within {seconds}: rpc error: code = DeadlineExceeded"
         return Result(Outcome.FAILURE, f"{text} desc = context deadline exceeded")
     except (OSError, asyncio.IncompleteReadError, h2.exceptions.ProtocolError) as error:
         return Result(Outcome.FAILURE, f"error: health rpc probe failed: rpc error: code = Unavailable desc = {error}")

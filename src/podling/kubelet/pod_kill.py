@@ -83,9 +83,7 @@ class Killer:
         """Stop one container. `grace` overrides what the pod says."""
         container = pods.find_container(pod, found.name) or _restored(found)
         left: float = grace if grace is not None else grace_period(pod, container, reason)
-        self._shared.tell_container(
-            pod, found.name, "Normal", "Killing", message or f"Stopping container {found.name}"
-        )
+        self._shared.tell_container(pod, found.name, "Normal", "Killing", message or f"Stopping container {found.name}")
         pre_stop = container.lifecycle.pre_stop if container.lifecycle else None
         if pre_stop is not None and left > 0:
             left -= await self._pre_stop(pod, container, found.id, pre_stop, ip, left)

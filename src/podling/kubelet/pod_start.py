@@ -10,7 +10,6 @@ import msgspec
 
 from podling import log
 from podling.api import core_v1
-from podling.api.errors import StatusError
 from podling.images.base import Image
 from podling.kubelet import actions, container_config, env, hosts_file, pods, sandbox_config
 from podling.kubelet.backoff import duration
@@ -162,7 +161,12 @@ class Starter:
         )
         environment = env.environment(pod, container, context)
         mounts = container_config.mounts(
-            pod, container, where.volumes, environment, self._subpath(pod, container), self._files(pod, container, where)
+            pod,
+            container,
+            where.volumes,
+            environment,
+            self._subpath(pod, container),
+            self._files(pod, container, where),
         )
         return container_config.container_config(
             pod,
@@ -172,9 +176,7 @@ class Starter:
             environment=environment,
             mounts=mounts,
             devices=container_config.devices(container, where.volumes),
-            node=container_config.Node(
-                shared.memory_capacity, os.path.join(shared.config.root_dir, "seccomp")
-            ),
+            node=container_config.Node(shared.memory_capacity, os.path.join(shared.config.root_dir, "seccomp")),
             target_pid_container=target,
         )
 

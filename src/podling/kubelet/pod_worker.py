@@ -8,8 +8,6 @@ terminated (nothing runs; the pod object may still be there) -> finished (all tr
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from enum import StrEnum
@@ -21,7 +19,7 @@ from podling.api.errors import StatusError
 from podling.errors import PodlingError
 from podling.images.base import Image
 from podling.kubelet import actions as deciding
-from podling.kubelet import pods, sandbox_config, status
+from podling.kubelet import gc, pods, sandbox_config, status
 from podling.kubelet.actions import Actions
 from podling.kubelet.container_statuses import Facts, Failure
 from podling.kubelet.env import Sources
@@ -105,9 +103,11 @@ class PodWorker:
         self._shared.statuses.observe(pod)
         self._wake.set()
 
-    def remove(self) -> None:
-        """The pod object is gone."""
+    def remove(self, last: core_v1.Pod | None = None) -> None:
+        """The pod object is gone; `last` is how it looked then, with the grace period that it was deleted with."""
         self._removed = True
+        if last is not None:
+            self.pod = last
         self._wake.set()
 
     def wake(self) -> None:
@@ -126,9 +126,6 @@ class PodWorker:
         if self.state is State.SYNCING and (len(dead) > len(set(dead)) or len(self.runtime.sandboxes) > 1):
             self._prune_due = True
             self._wake.set()
-
-    def owns(self, sandbox_id: str) -> bool:
-        return sandbox_id in self._sandboxes
 
     @property
     def uses_resources(self) -> bool:
@@ -270,7 +267,7 @@ class PodWorker:
         )
 
     def _publish(self, *, final: bool = False) -> core_v1.PodStatus:
-        """Report the pod's status as of the last look."""
+        """Report the pod's status as of the last look, if there still is somebody to report it to."""
         shared = self._shared
         terminating = self.state is not State.SYNCING
         facts = self.facts()
@@ -282,7 +279,8 @@ class PodWorker:
             made.phase, made.reason, made.message = facts.old.phase, facts.old.reason, facts.old.message
         if final:
             status.finalize(self.pod, made)
-        shared.statuses.set(self.pod, made, final=final)
+        if not self._removed:
+            shared.statuses.set(self.pod, made, final=final)
         return made
 
     # Syncing
@@ -425,9 +423,7 @@ class PodWorker:
         for container_id, kill in todo.to_kill.items():
             found = self.runtime.find_id(container_id)
             if found is not None:
-                kills.append(
-                    self._killer.kill(self.pod, found, self._ip(), message=kill.message, reason=kill.reason)
-                )
+                kills.append(self._killer.kill(self.pod, found, self._ip(), message=kill.message, reason=kill.reason))
         await self._meanwhile(_all(kills))
         await self._observe()
         self._publish()
@@ -496,6 +492,7 @@ class PodWorker:
     async def _run_sandbox(self, config: SandboxConfig) -> str:
         sandbox_id = await self._shared.runtime.run_sandbox(config)
         self._sandboxes.append(sandbox_id)
+        self._shared.owners[sandbox_id] = self.uid
         return sandbox_id
 
     async def _start_all(
@@ -536,9 +533,7 @@ class PodWorker:
         self._in_hook.add(container_id)
         try:
             # Not shown as running until its hook is through.
-            await self._meanwhile(
-                self._starter.post_start(self.pod, container, container_id, self._ip()), look=False
-            )
+            await self._meanwhile(self._starter.post_start(self.pod, container, container_id, self._ip()), look=False)
         finally:
             self._in_hook.discard(container_id)
         self._failures.pop(container.name, None)
@@ -613,6 +608,9 @@ class PodWorker:
 
     def _effective_grace(self) -> int | None:
         """The seconds that override each container's own grace period; None for none."""
+        if self._removed and not pods.is_static(self.pod):
+            # Deleted by force: nobody waits for it any more.
+            return pods.MINIMUM_GRACE
         if self.pod.metadata.deletion_timestamp is not None or self._removed:
             grace = self.pod.metadata.deletion_grace_period_seconds
             if grace is None:
@@ -680,19 +678,15 @@ class PodWorker:
             await self._remove_container(found)
         for sandbox_id in list(self._sandboxes):
             await shared.runtime.remove_sandbox(sandbox_id)
-        self._remove_tree(sandbox_config.log_directory(self.pod, shared.config.log_dir))
-        self._remove_tree(pod_directory(shared.config.root_dir, self.uid))
+            shared.owners.pop(sandbox_id, None)
+        gc.remove_tree(sandbox_config.log_directory(self.pod, shared.config.log_dir))
+        gc.remove_tree(pod_directory(shared.config.root_dir, self.uid))
         for _, container in pods.containers(self.pod):
             shared.restarts.forget(f"{pods.full_name(self.pod)}_{self.uid}_{container.name}")
         self.state = State.FINISHED
         if self._timer is not None:
             self._timer.cancel()
         self._on_finished(self)
-
-    @staticmethod
-    def _remove_tree(path: str) -> None:
-        if os.path.isdir(path):
-            shutil.rmtree(path, ignore_errors=True)
 
     # Keeping small
 

@@ -175,9 +175,7 @@ async def _get(target: Target, request: HTTPRequest, url: str) -> tuple[int, str
     parsed = urlsplit(url)
     secure = _insecure() if parsed.scheme == "https" else None
     port = parsed.port or (443 if secure else 80)
-    reader, writer = await asyncio.open_connection(
-        parsed.hostname or target.host, port, ssl=secure, limit=MAX_HEAD
-    )
+    reader, writer = await asyncio.open_connection(parsed.hostname or target.host, port, ssl=secure, limit=MAX_HEAD)
     try:
         writer.write(_head(request, url))
         head = await reader.readuntil(b"\r\n\r\n")
@@ -240,4 +238,4 @@ class Simulated:
     async def grpc(self, target: Target, service: str, *, tls: bool, timeout: float) -> Result:
         if self._well(target):
             return Result(Outcome.SUCCESS, "service healthy")
-        return Result(Outcome.FAILURE, "service unhealthy (responded with \"NOT_SERVING\")")
+        return Result(Outcome.FAILURE, 'service unhealthy (responded with "NOT_SERVING")')

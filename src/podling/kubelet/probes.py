@@ -164,7 +164,9 @@ class _Probe:
         elif not success:
             self._tell("Unhealthy", f"probe failed: {result.output}")
         self._manager.count(self._subject, self._kind, success)
-        return self._note(success, (self._spec.success_threshold or 1) if success else self._spec.failure_threshold or 3)
+        return self._note(
+            success, (self._spec.success_threshold or 1) if success else self._spec.failure_threshold or 3
+        )
 
     def _note(self, success: bool, threshold: int) -> bool:
         last, times = self._run
@@ -184,9 +186,7 @@ class _Probe:
 class ProbeManager:
     """All probes of the node. `on_change(pod uid)` is called when a verdict changes."""
 
-    def __init__(
-        self, runtime: Runtime, network: NetworkProber, tell: Tell, on_change: Callable[[str], None]
-    ) -> None:
+    def __init__(self, runtime: Runtime, network: NetworkProber, tell: Tell, on_change: Callable[[str], None]) -> None:
         self._runtime, self._network = runtime, network
         self._tell, self._on_change = tell, on_change
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}

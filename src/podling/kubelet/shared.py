@@ -52,6 +52,8 @@ class Shared(msgspec.Struct):
     allocatable: Callable[[], Mapping[str, str]]
     admit: Callable[[core_v1.Pod], Rejection | None]
     runtime_handler: Callable[[str], str]
+    #: Pods' uids by sandbox id.
+    owners: dict[str, str]
     resolv_conf: ResolvConf = ResolvConf()
     memory_capacity: int = 0
 

@@ -273,9 +273,7 @@ def _ended(status: core_v1.ContainerStatus) -> core_v1.ContainerStateTerminated 
     return status.last_state.terminated if status.last_state else None
 
 
-def _comes_back(
-    container: core_v1.Container, pod: core_v1.Pod, ended: core_v1.ContainerStateTerminated
-) -> bool:
+def _comes_back(container: core_v1.Container, pod: core_v1.Pod, ended: core_v1.ContainerStateTerminated) -> bool:
     return restarts.restarts_after(container, pod.spec, ended.exit_code) or ended.reason == RESTARTING_ALL
 
 
@@ -291,9 +289,7 @@ def _init_phase(container: core_v1.Container, pod: core_v1.Pod, status: core_v1.
     return "done" if _comes_back(container, pod, ended) else "failed"
 
 
-def _sidecar_counts(
-    pod: core_v1.Pod, found: Mapping[str, core_v1.ContainerStatus]
-) -> tuple[int, int, int, int]:
+def _sidecar_counts(pod: core_v1.Pod, found: Mapping[str, core_v1.ContainerStatus]) -> tuple[int, int, int, int]:
     """How many sidecars are (starting, waiting, running, unknown)."""
     starting = waiting = running = unknown = 0
     for container in pod.spec.init_containers or ():

@@ -1,0 +1,386 @@
+"""`Kubelet`: the node agent put together.
+
+Pods come from the API server (those bound to this node) and from manifests on disk; each gets a worker. Events of the
+runtime and of probes go to the worker of their pod. Beside that the agent reports its node, renews its lease, and keeps
+the node tidy. When it stops, containers run on; the next agent finds and adopts them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
+
+from podling import log
+from podling.api import core_v1, node_v1
+from podling.client.base import Client
+from podling.client.events import Recorder
+from podling.client.informer import Informers
+from podling.images.base import ImageService
+from podling.kubelet import admission, gc, node_status, pods, resources, sandbox_config
+from podling.kubelet.admission import Rejection
+from podling.kubelet.backoff import Backoff
+from podling.kubelet.config import KubeletConfig
+from podling.kubelet.dns_config import ResolvConf, parse_resolv_conf
+from podling.kubelet.hooks import HookRunner
+from podling.kubelet.image_puller import ImagePuller
+from podling.kubelet.log_rotation import LogRotator
+from podling.kubelet.node_lease import NodeLease
+from podling.kubelet.node_status import NodeReporter, Pressure
+from podling.kubelet.pod_kill import restored_pod
+from podling.kubelet.pod_worker import PodWorker, State
+from podling.kubelet.probe_handlers import Network, NetworkProber, Simulated
+from podling.kubelet.probes import ProbeManager
+from podling.kubelet.shared import PodVolumes, Shared
+from podling.kubelet.static_pods import ManifestSource, Mirrors
+from podling.kubelet.status_manager import StatusManager
+from podling.runtime.base import ContainerState, Runtime, RuntimeFailure, SandboxStatus
+
+_log = log.get(__name__)
+
+
+class Kubelet:
+    """The agent of one node.
+
+    `client` reaches the API server (it may be away at any time), `runtime`, `images` and `volumes` do the work.
+    `network` makes probes' connections: by default real ones, or what the runtime itself says of virtual containers.
+    `machine` overrides what the node is measured to be.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        runtime: Runtime,
+        images: ImageService,
+        volumes: PodVolumes,
+        config: KubeletConfig,
+        *,
+        network: NetworkProber | None = None,
+        machine: resources.Machine | None = None,
+    ) -> None:
+        self.config, self.client, self.runtime, self.images, self.volumes = config, client, runtime, images, volumes
+        self.machine = machine
+        self.pressure = Pressure()
+        self.workers: dict[str, PodWorker] = {}
+        self.recorder = Recorder(client, "kubelet", config.node_name)
+        self._informers = Informers(client)
+        self._pods = self._informers.of(core_v1.Pod, field_selector=f"spec.nodeName={config.node_name}")
+        self._services = self._informers.of(core_v1.Service)
+        self._nodes = self._informers.of(core_v1.Node, field_selector=f"metadata.name={config.node_name}")
+        self._runtime_classes = self._informers.of(node_v1.RuntimeClass)
+        self._static: dict[str, core_v1.Pod] = {}
+        self._statics_read = not config.manifests_dir
+        self._pods_synced = asyncio.Event()
+        self._found: dict[str, list[SandboxStatus]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._capacity: dict[str, str] = {}
+        self._allocatable: dict[str, str] = {}
+        self._mirrors = Mirrors(client, config.node_name, self._mirror_changed)
+        self._network = network or self._default_network()
+        self.reporter = NodeReporter(client, config, self.recorder, self._look)
+        self._collector = gc.ImageCollector(
+            images,
+            high=config.image_gc_high_percent,
+            low=config.image_gc_low_percent,
+            minimum_age=config.image_minimum_age,
+        )
+        self.shared = self._make_shared()
+
+    def _default_network(self) -> NetworkProber:
+        healthy = getattr(self.runtime, "healthy", None)
+        return Simulated(healthy) if healthy is not None else Network()
+
+    def _make_shared(self) -> Shared:
+        config, client, runtime = self.config, self.client, self.runtime
+        owners: dict[str, str] = {}
+
+        def tell(pod: core_v1.Pod, container: str, type_: str, reason: str, message: str) -> None:
+            self.recorder.event(pod, type_, reason, message, field_path=pods.field_path(pod, container))
+
+        return Shared(
+            config=config,
+            client=client,
+            runtime=runtime,
+            images=self.images,
+            puller=ImagePuller(
+                client,
+                self.images,
+                parallel=config.registry_pull_parallel,
+                first=config.backoff_first,
+                most=config.backoff_most,
+            ),
+            volumes=self.volumes,
+            probes=ProbeManager(runtime, self._network, tell, self._wake),
+            hooks=HookRunner(runtime, self._network),
+            statuses=StatusManager(client),
+            recorder=self.recorder,
+            restarts=Backoff(config.backoff_first, config.backoff_most),
+            services=self._services.list,
+            allocatable=lambda: self._allocatable,
+            admit=self._admit,
+            runtime_handler=self._runtime_handler,
+            owners=owners,
+        )
+
+    # Life
+
+    async def start(self) -> None:
+        """Adopt what runs, and begin. Needs no API server: static pods start, everything else follows when it is there."""
+        config, runtime = self.config, self.runtime
+        await runtime.start()
+        if self.machine is None:
+            version = f"{runtime.name}://{await runtime.version()}"
+            self.machine = resources.measure(config.root_dir, version)
+        self._capacity = resources.capacity(self.machine, config)
+        self._allocatable = resources.allocatable(self._capacity, config.reserved, config.eviction)
+        self.shared.memory_capacity = resources.as_amounts(self._capacity).get("memory", 0)
+        self.shared.resolv_conf = _read_resolv_conf(config.resolv_conf)
+        await self.shared.puller.learn()
+        for sandbox in await runtime.list_sandboxes():
+            self._found.setdefault(sandbox.uid, []).append(sandbox)
+            self.shared.owners[sandbox.id] = sandbox.uid
+        self._pods.add_handler(on_add=self._pod_added, on_update=self._pod_updated, on_delete=self._pod_deleted)
+        self._spawn("runtime events", self._follow_runtime)
+        self._spawn("node status", self.reporter.run)
+        lease = NodeLease(self.client, config.node_name, duration=config.lease_duration, period=config.lease_period)
+        self._spawn("node lease", lambda: lease.run(self.reporter.registered))
+        self._informers.start()
+        self._spawn("first sync", self._first_sync)
+        self._spawn("mirrors", lambda: self._mirrors.run(self._pods_synced))
+        if config.manifests_dir:
+            source = ManifestSource(config.manifests_dir, config.node_name, self._statics_changed)
+            source.scan()
+            self._statics_read = True
+            self._spawn("manifests", source.run)
+        self._spawn("container gc", lambda: self._every(config.container_gc_period, self._collect_containers))
+        self._spawn("image gc", lambda: self._every(config.image_gc_period, self._collect_images))
+        self._spawn("log rotation", lambda: self._every(config.container_log_period, self._rotate_logs))
+
+    async def close(self) -> None:
+        """Stop; containers run on."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(w.close() for w in list(self.workers.values())), return_exceptions=True)
+        await self.shared.probes.close()
+        await self.shared.statuses.close()
+        await self.recorder.close()
+        await self._informers.close()
+        await self.runtime.close()
+
+    def _spawn(self, name: str, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async def guarded() -> None:
+            try:
+                await main()
+            except Exception:
+                _log.exception("%s stopped", name)
+
+        self._tasks.append(asyncio.create_task(guarded(), name=f"kubelet {name}"))
+
+    async def _every(self, period: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            await asyncio.sleep(period)
+            try:
+                await work()
+            except (RuntimeFailure, OSError) as error:
+                _log.warning("%s: %s", work.__name__, error)
+
+    # Pods
+
+    @property
+    def pods(self) -> list[core_v1.Pod]:
+        """All pods of the node, static ones included."""
+        return [w.pod for w in self.workers.values()]
+
+    def pod_named(self, namespace: str, name: str) -> PodWorker | None:
+        """The worker of a pod by its name; of several (one is being replaced) the one that is not on its way out."""
+        found = [w for w in self.workers.values() if (pods.namespace(w.pod), pods.name(w.pod)) == (namespace, name)]
+        return min(found, key=lambda w: w.state is not State.SYNCING, default=None)
+
+    def _pod_added(self, pod: core_v1.Pod) -> None:
+        if pods.is_mirror(pod):
+            self._mirrors.observe(pods.full_name(pod), pod)
+            return
+        worker = self.workers.get(pods.uid(pod))
+        if worker is None:
+            self._begin(pod)
+        else:
+            worker.update(pod)
+
+    def _pod_updated(self, old: core_v1.Pod, new: core_v1.Pod) -> None:
+        if pods.uid(old) != pods.uid(new):
+            self._pod_deleted(old)
+        self._pod_added(new)
+
+    def _pod_deleted(self, pod: core_v1.Pod) -> None:
+        if pods.is_mirror(pod):
+            self._mirrors.observe(pods.full_name(pod), None)
+            return
+        worker = self.workers.get(pods.uid(pod))
+        if worker is not None:
+            worker.remove(pod)
+
+    def _begin(self, pod: core_v1.Pod) -> PodWorker:
+        uid = pods.uid(pod)
+        known = [s.id for s in self._found.pop(uid, [])]
+        worker = self.workers[uid] = PodWorker(self.shared, pod, known, self._finished)
+        worker.start()
+        return worker
+
+    def _finished(self, worker: PodWorker) -> None:
+        self.workers.pop(worker.uid, None)
+        name = pods.full_name(worker.pod)
+        waiting = self._static.get(name)
+        if waiting is not None and pods.uid(waiting) not in self.workers:
+            # A changed manifest: the new pod had to wait until the old one was gone.
+            self._begin(waiting)
+
+    def _statics_changed(self, found: dict[str, core_v1.Pod]) -> None:
+        before, self._static = self._static, dict(found)
+        for name, pod in before.items():
+            if name not in found or pods.uid(found[name]) != pods.uid(pod):
+                worker = self.workers.get(pods.uid(pod))
+                if worker is not None:
+                    worker.remove()
+        for name, pod in found.items():
+            replaced = before.get(name)
+            if replaced is not None and pods.uid(replaced) != pods.uid(pod) and pods.uid(replaced) in self.workers:
+                continue
+            if pods.uid(pod) not in self.workers:
+                self._begin(pod)
+        self._mirrors.set_static(found)
+
+    def _mirror_changed(self, static_uid: str, mirror: core_v1.Pod | None) -> None:
+        self.shared.statuses.observe_mirror(static_uid, mirror)
+
+    async def _first_sync(self) -> None:
+        """Once all pods are known, whatever else runs belongs to nobody."""
+        await self._pods.wait_synced()
+        self._pods_synced.set()
+        self._mirrors.synced()
+        for uid in list(self._found):
+            await self._end_orphan(uid)
+        self._remove_strays()
+
+    async def _end_orphan(self, uid: str) -> None:
+        sandboxes = self._found[uid]
+        containers = [c for s in sandboxes for c in await self.runtime.list_containers(s.id)]
+        pod = restored_pod(containers, sandboxes[0].name, sandboxes[0].namespace, uid)
+        _log.info("pod %s is gone: ending what is left of it", pods.described(pod))
+        self._begin(pod).remove()
+
+    def _remove_strays(self) -> None:
+        """Folders of pods that ended while nobody looked."""
+        config = self.config
+        known = {sandbox_config.log_directory(w.pod, "") for w in self.workers.values()}
+        for path in gc.stray_entries(config.log_dir, known.__contains__):
+            gc.remove_tree(path)
+        for path in gc.dead_links(config.container_log_dir) if config.container_log_dir else ():
+            gc.unlink(path)
+        for path in gc.stray_entries(f"{config.root_dir}/pods", self.workers.__contains__):
+            self._spawn("stray volumes", lambda path=path: self._remove_stray(path))  # type: ignore[misc]
+
+    async def _remove_stray(self, path: str) -> None:
+        await self.volumes.unmount_pod(path.rpartition("/")[2])
+        gc.remove_tree(path)
+
+    # Events
+
+    async def _follow_runtime(self) -> None:
+        async for event in self.runtime.events():
+            worker = self.workers.get(self.shared.owners.get(event.sandbox_id, ""))
+            if worker is not None:
+                worker.wake()
+
+    def _wake(self, uid: str) -> None:
+        worker = self.workers.get(uid)
+        if worker is not None:
+            worker.wake()
+
+    # What workers ask
+
+    def node(self) -> core_v1.Node | None:
+        return self._nodes.get(self.config.node_name)
+
+    @property
+    def allocatable(self) -> Mapping[str, str]:
+        return self._allocatable
+
+    @property
+    def capacity(self) -> Mapping[str, str]:
+        return self._capacity
+
+    def _admit(self, pod: core_v1.Pod) -> Rejection | None:
+        node = self.node()
+        known = node_status.labels(self.config)
+        usable = self._allocatable
+        if node is not None:
+            known = {**known, **(node.metadata.labels or {})}
+            # Extended resources are known by the node object only.
+            others = (node.status.allocatable if node.status else None) or {}
+            usable = {**usable, **{n: str(v) for n, v in others.items() if "/" in n}}
+        running = [w.pod for w in self.workers.values() if w.uses_resources and w.admitted]
+        return admission.admit(
+            pod,
+            running,
+            labels=known,
+            node_name=self.config.node_name,
+            allocatable=resources.as_amounts(usable),
+            taints=(node.spec.taints or ()) if node is not None and node.spec else (),
+            allowed_sysctls=self.config.allowed_unsafe_sysctls,
+        )
+
+    def _runtime_handler(self, name: str) -> str:
+        if not name:
+            return ""
+        found = self._runtime_classes.get(name)
+        if found is None:
+            raise RuntimeFailure(f'failed to get sandbox runtime: runtimeclass.node.k8s.io "{name}" not found')
+        return found.handler
+
+    async def _look(self) -> node_status.State:
+        assert self.machine is not None
+        return node_status.State(
+            machine=self.machine,
+            capacity=self._capacity,
+            allocatable=self._allocatable,
+            images=await self.images.list(),
+            pressure=self.pressure,
+        )
+
+    # Keeping tidy
+
+    async def _collect_containers(self) -> None:
+        for worker in list(self.workers.values()):
+            worker.prune()
+
+    def _images_in_use(self) -> set[str]:
+        return {c.image for w in self.workers.values() for c in w.runtime.containers}
+
+    async def _collect_images(self) -> None:
+        freed = await self._collector.collect(self._images_in_use())
+        if freed:
+            _log.info("removed unused images of %d bytes", freed)
+
+    async def _rotate_logs(self) -> None:
+        config = self.config
+        rotator = LogRotator(
+            self.runtime, max_size=config.container_log_max_size, max_files=config.container_log_max_files
+        )
+        for container in self._running_containers():
+            if container.log_path:
+                await rotator.check(container.id, container.log_path)
+
+    def _running_containers(self) -> Sequence[Any]:
+        return [
+            c for w in list(self.workers.values()) for c in w.runtime.containers if c.state is ContainerState.RUNNING
+        ]
+
+
+def _read_resolv_conf(path: str) -> ResolvConf:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse_resolv_conf(file.read())
+    except OSError:
+        return ResolvConf()
