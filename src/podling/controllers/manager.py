@@ -24,18 +24,24 @@ def all_controllers() -> tuple[type[Controller], ...]:
     from podling.controllers.endpointslice import EndpointSliceController
     from podling.controllers.endpointslice_mirroring import EndpointSliceMirroringController
     from podling.controllers.garbage_collector import GarbageCollector
+    from podling.controllers.job import JobController
     from podling.controllers.namespace import NamespaceController
     from podling.controllers.node_ipam import NodeIpamController
     from podling.controllers.node_lifecycle import NodeLifecycleController
     from podling.controllers.pod_gc import PodGarbageCollector
     from podling.controllers.replicaset import ReplicaSetController
+    from podling.controllers.replication_controller import ReplicationControllerController
     from podling.controllers.root_ca import RootCaController
     from podling.controllers.serviceaccount import ServiceAccountController
     from podling.controllers.taint_eviction import TaintEvictionController
+    from podling.controllers.ttl_after_finished import TtlAfterFinishedController
 
     return (
         ReplicaSetController,
         DeploymentController,
+        ReplicationControllerController,
+        JobController,
+        TtlAfterFinishedController,
         NamespaceController,
         ServiceAccountController,
         RootCaController,

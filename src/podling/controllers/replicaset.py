@@ -95,6 +95,8 @@ class ReplicaSetController(Controller):
     name = "replicaset-controller"
     component = "replicaset-controller"
     kind: ClassVar[type[Any]] = apps_v1.ReplicaSet
+    #: Whether the status has a place for pods on their way out.
+    counts_terminating: ClassVar[bool] = True
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
@@ -190,7 +192,8 @@ class ReplicaSetController(Controller):
         if may_act and rs.metadata.deletion_timestamp is None:
             failure = await self._manage(key, rs, active)
         now = clock.now()
-        await self._update_status(rs, status_of(self.view(rs), active, len(terminating), failure, now))
+        leaving = len(terminating) if self.counts_terminating else None
+        await self._update_status(rs, status_of(self.view(rs), active, leaving, failure, now))
         wait = pod_rules.seconds_to_available(active, rs.spec.min_ready_seconds or 0, now)
         if wait is not None:
             self.queue.add_after(key, wait)
