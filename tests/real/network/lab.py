@@ -74,14 +74,14 @@ class Lab:
         self._cleanup.callback(transport.close)
         self._cleanup.callback(server.close)
 
-    async def tcp(self, path: str, address: str, port: int, *, source: str = "") -> str:
+    async def tcp(self, path: str, address: str, port: int, *, source: str = "", patience: float = 3) -> str:
         """What a server answers; raises OSError (refused, unreachable) or TimeoutError."""
         with netns.entered(path):
             client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if source:
             client.bind((source, 0))
         client.setblocking(False)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(patience):
             with contextlib.closing(client):
                 loop = asyncio.get_running_loop()
                 await loop.sock_connect(client, (address, port))
