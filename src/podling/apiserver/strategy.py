@@ -194,5 +194,6 @@ class PlainStrategy(Strategy[Any]):
         self.has_status = "status" in resource.subresources
 
     def prepare_create(self, obj: Any, context: Context) -> None:
-        if self.has_status:
+        # A kubelet registers its node together with its status.
+        if self.has_status and self.resource.qualified != "nodes":
             obj.status = type(obj)().status
