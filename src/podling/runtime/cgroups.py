@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from podling import log
-from podling.runtime import processes, syscalls
+from podling import log, mounts
+from podling.runtime import processes
 from podling.runtime.base import Resources
 
 logger = log.get(__name__)
@@ -380,7 +380,7 @@ def detect(mountinfo: str | None = None, controllers_of_unified: str | None = No
     return V2(unified or ROOT)
 
 
-_FLAGS = {"nosuid": syscalls.MS_NOSUID, "nodev": syscalls.MS_NODEV, "noexec": syscalls.MS_NOEXEC}
+_FLAGS = {"nosuid": mounts.NOSUID, "nodev": mounts.NODEV, "noexec": mounts.NOEXEC}
 
 
 def favor_dynamic_changes(wanted: bool) -> bool:
@@ -399,13 +399,13 @@ def favor_dynamic_changes(wanted: bool) -> bool:
         if ("favordynmods" in names) == wanted:
             return False
         fields = before.split()
-        flags = syscalls.MS_REMOUNT | (1 << 21)  # MS_RELATIME
+        flags = mounts.REMOUNT | (1 << 21)  # MS_RELATIME
         for name, flag in _FLAGS.items():
             flags |= flag if name in fields[5].split(",") else 0
         kept = [name for name in names if name not in ("rw", "ro", "favordynmods")]
         data = ",".join([*kept, "favordynmods"] if wanted else kept)
         try:
-            syscalls.mount(source, fields[4], "cgroup2", flags, data)
+            mounts.mount(source, fields[4], "cgroup2", flags, data)
         except OSError as error:
             logger.debug("favordynmods is not to be had: %s", error)
             return False

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from podling import log
+from podling import log, mounts
 from podling.runtime import processes, syscalls
 from podling.runtime.base import RuntimeFailure
 
@@ -102,12 +102,12 @@ class HybridPin:
         if self._seen is None:
             # A namespace cannot be pinned in a mount that would propagate into the namespace itself.
             self._directory.mkdir(parents=True, exist_ok=True)
-            syscalls.umount(str(self._file))
-            syscalls.umount(str(self._directory))
-            syscalls.mount(str(self._directory), str(self._directory), flags=syscalls.MS_BIND)
-            syscalls.mount("none", str(self._directory), flags=syscalls.MS_PRIVATE)
+            mounts.unmount(str(self._file))
+            mounts.unmount(str(self._directory))
+            mounts.mount(str(self._directory), str(self._directory), flags=mounts.BIND)
+            mounts.mount("none", str(self._directory), flags=mounts.PRIVATE)
         else:
-            syscalls.umount(str(self._file))
+            mounts.unmount(str(self._file))
         self._file.touch()
         syscalls.in_fresh_thread(self._hide_and_pin)
 
@@ -115,14 +115,14 @@ class HybridPin:
         machine = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
             syscalls.unshare(syscalls.CLONE_NEWNS)
-            syscalls.mount("none", "/sys/fs/cgroup", flags=syscalls.MS_PRIVATE)
-            syscalls.umount(_UNIFIED)
+            mounts.mount("none", "/sys/fs/cgroup", flags=mounts.PRIVATE)
+            mounts.unmount(_UNIFIED)
             # crun makes directories where the mount was; these go away with this tmpfs and the namespace.
-            syscalls.mount("tmpfs", _UNIFIED, "tmpfs", data="size=16m,mode=755")
+            mounts.mount("tmpfs", _UNIFIED, "tmpfs", options="size=16m,mode=755")
             inside = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 syscalls.setns(machine, syscalls.CLONE_NEWNS)
-                syscalls.mount(f"/proc/self/fd/{inside}", str(self._file), flags=syscalls.MS_BIND)
+                mounts.mount(f"/proc/self/fd/{inside}", str(self._file), flags=mounts.BIND)
             finally:
                 os.close(inside)
         finally:

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from podling import mounts
 from podling.runtime import syscalls
 from podling.runtime.base import RuntimeFailure
 
@@ -35,7 +36,7 @@ def make(directory: Path, kinds: Sequence[str], hostname: str, sysctls: Mapping[
         for name, value in sysctls.items():
             _set_sysctl(name, value)
         for kind in kinds:
-            syscalls.mount(f"/proc/thread-self/ns/{kind}", str(directory / kind), flags=syscalls.MS_BIND)
+            mounts.mount(f"/proc/thread-self/ns/{kind}", str(directory / kind), flags=mounts.BIND)
 
     if kinds:
         syscalls.in_fresh_thread(work)
@@ -59,7 +60,7 @@ def pin_process(directory: Path, kind: str, pid: int) -> None:
     """Pin the namespace that process `pid` is in."""
     file = directory / kind
     file.touch()
-    syscalls.mount(f"/proc/{pid}/ns/{kind}", str(file), flags=syscalls.MS_BIND)
+    mounts.mount(f"/proc/{pid}/ns/{kind}", str(file), flags=mounts.BIND)
 
 
 def is_pinned(file: Path) -> bool:
@@ -73,7 +74,7 @@ def is_pinned(file: Path) -> bool:
 def unpin(directory: Path) -> None:
     """Let the namespaces that are pinned in `directory` go."""
     for file in directory.iterdir() if directory.is_dir() else ():
-        syscalls.umount(str(file))
+        mounts.unmount(str(file))
         file.unlink(missing_ok=True)
 
 

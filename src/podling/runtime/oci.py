@@ -11,30 +11,28 @@ import asyncio
 import os
 import secrets
 import shutil
-import signal
-import socket
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from podling import clock, log
+from podling import clock, log, mounts
 from podling.images.base import ImageService
 from podling.network.base import SandboxNetwork
 from podling.runtime import (
-    capabilities,
     cgroups,
     conmon,
-    copying,
     execs,
     exits,
+    forwarding,
     namespaces,
+    node,
     processes,
     rootfs,
     sandbox,
+    signals,
     spec,
-    syscalls,
 )
 from podling.runtime.base import (
     ContainerConfig,
@@ -55,6 +53,7 @@ from podling.runtime.base import (
 )
 from podling.runtime.crun import HybridPin, OciCli, find
 from podling.runtime.records import ContainerRecord, Layout, Phase, SandboxRecord
+from podling.runtime.teardown import teardown as teardown
 
 logger = log.get(__name__)
 
@@ -113,7 +112,7 @@ class OciRuntime:
         pin = HybridPin(self._layout.pin) if self._cgroups.hybrid and self.name == "crun" else None
         self._oci = OciCli(self._program, self._layout.oci, pin)
         self._conmon = conmon.find()
-        self._node = _look_at_node(self._cgroups, seccomp_directory)
+        self._node = node.look(self._cgroups, seccomp_directory)
         self._tune_kernel = tune_kernel
         self._sandboxes: dict[str, SandboxRecord] = {}
         self._containers: dict[str, _Container] = {}
@@ -128,7 +127,7 @@ class OciRuntime:
 
     async def start(self) -> None:
         self._layout.make()
-        _share(self._layout.run_dir)
+        node.share(self._layout.run_dir)
         if self._tune_kernel and cgroups.favor_dynamic_changes(True):
             (self._layout.run_dir / "tuned").touch()
         # The watch comes first: what ends from here on is told, what ended before is found.
@@ -140,12 +139,13 @@ class OciRuntime:
         for live in list(self._containers.values()):
             await self._adopt(live)
         for record in list(self._sandboxes.values()):
-            await self._adopt_sandbox(record)
+            self._adopt_sandbox(record)
 
-    async def _adopt_sandbox(self, record: SandboxRecord) -> None:
+    def _adopt_sandbox(self, record: SandboxRecord) -> None:
         if record.phase is Phase.MAKING:
             logger.info("sandbox %s was not finished; it is taken away", record.id)
-            await self._discard_sandbox(record)
+            # Beside, for it needs the network, which may come up after the runtime.
+            self._spawn(self._discard_sandbox(record))
         elif record.phase is Phase.READY:
             directory = self._layout.namespaces(record.id)
             whole = all(namespaces.is_pinned(directory / kind) for kind in sandbox.own_namespaces(record.config))
@@ -389,7 +389,7 @@ class OciRuntime:
         root = self._layout.rootfs(record.id)
         if root.exists():
             await self._images.unmount(record.id, str(root))
-            syscalls.umount(str(root))
+            mounts.unmount(str(root))
         shutil.rmtree(self._layout.bundle(record.id), ignore_errors=True)
         (self._layout.exits / record.id).unlink(missing_ok=True)
         self._layout.forget(record)
@@ -512,7 +512,7 @@ class OciRuntime:
             if record.phase is not Phase.RUNNING:
                 return
         if timeout > 0:
-            _send_signal(record.pid, record.pid_started, _signal_number(record.stop_signal))
+            signals.send(record.pid, record.pid_started, signals.number(record.stop_signal))
             try:
                 async with asyncio.timeout(timeout):
                     await live.exited.wait()
@@ -573,7 +573,7 @@ class OciRuntime:
         record = self._sandbox(sandbox_id)
         if record.phase is not Phase.READY:
             raise RuntimeFailure(f'sandbox "{sandbox_id}" is not running')
-        await _forward(sandbox.netns(self._layout, record), port, stdin, stdout)
+        await forwarding.forward(sandbox.netns(self._layout, record), port, stdin, stdout)
 
     async def container_stats(self, container_id: str) -> ContainerStats:
         record = self._container(container_id).record
@@ -592,32 +592,6 @@ class OciRuntime:
             rootfs_used=written,
             rootfs_inodes=inodes,
         )
-
-
-async def _forward(netns: str, port: int, stdin: Source, stdout: Sink) -> None:
-    complaint = ""
-    for address in ("127.0.0.1", "::1"):
-        connection = namespaces.connect(netns, (address, port))
-        with connection:
-            await copying.writable(connection.fileno())
-            error = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if error:
-                complaint = complaint or f"dial tcp4 {address}:{port}: connect: {os.strerror(error).lower()}"
-                continue
-            async with copying.task_group() as group:
-                sending = group.create_task(_send(stdin, connection))
-                await copying.pump_out(connection.fileno(), stdout)
-                sending.cancel()
-            return
-    raise RuntimeFailure(f'failed to connect to localhost:{port} inside namespace "{netns}": {complaint}')
-
-
-async def _send(stdin: Source, connection: socket.socket) -> None:
-    await copying.pump_in(stdin, connection.fileno())
-    try:
-        connection.shutdown(socket.SHUT_WR)
-    except OSError:
-        pass
 
 
 def _container_status(record: ContainerRecord) -> ContainerStatus:
@@ -662,131 +636,3 @@ def _attempt(what: str, work: Any, *args: object) -> None:
         work(*args)
     except OSError as error:
         raise RuntimeFailure(f"failed to {what}: {error}") from error
-
-
-def _signal_number(name: str) -> int:
-    """SIGTERM, TERM, 15, SIGRTMIN+3 as a number; what is none of them is SIGTERM."""
-    if name.isdigit():
-        return int(name)
-    name = name.upper().removeprefix("SIG")
-    if name.startswith("RTMIN+") and name[6:].isdigit():
-        return signal.SIGRTMIN + int(name[6:])
-    if name.startswith("RTMAX-") and name[6:].isdigit():
-        return signal.SIGRTMAX - int(name[6:])
-    try:
-        return signal.Signals["SIG" + name]
-    except KeyError:
-        logger.warning("unknown stop signal %s; SIGTERM is sent", name)
-        return signal.SIGTERM
-
-
-def _send_signal(pid: int, started: int, number: int) -> None:
-    """To that very process: another that has got its id since is left alone."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
-        return
-    try:
-        if processes.start_time(pid) == started:
-            signal.pidfd_send_signal(pidfd, number)
-    except ProcessLookupError:
-        pass
-    finally:
-        os.close(pidfd)
-
-
-def _share(run_dir: Path) -> None:
-    """Make `run_dir` a shared mount, so that what is mounted in it later is seen in other mount namespaces too."""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        if line.split(" ", 5)[4] == str(run_dir):
-            break
-    else:
-        syscalls.mount(str(run_dir), str(run_dir), flags=syscalls.MS_BIND)
-    syscalls.mount("none", str(run_dir), flags=syscalls.MS_SHARED)
-
-
-def _look_at_node(groups: cgroups.Cgroups, seccomp_directory: Path) -> spec.Node:
-    own = capabilities.own()
-    adjustment = int(Path("/proc/self/oom_score_adj").read_text())
-    apparmor = Path("/sys/module/apparmor/parameters/enabled")
-    roots = groups.directories("/") if groups.version == 1 else []
-    hugetlb = any((path / "hugetlb.2MB.limit_in_bytes").exists() for path in roots)
-    swap = any((path / "memory.memsw.limit_in_bytes").exists() for path in roots)
-    return spec.Node(
-        cgroup_version=groups.version,
-        capabilities=own,
-        # Without this capability nothing may be protected more than the node agent itself is.
-        oom_score_adj_min=-1000 if "SYS_RESOURCE" in own else adjustment,
-        apparmor=apparmor.exists() and apparmor.read_text().strip() == "Y",
-        swap_accounting=swap,
-        hugetlb=hugetlb or (groups.version == 2 and Path("/sys/kernel/mm/hugepages").is_dir()),
-        seccomp_directory=str(seccomp_directory),
-    )
-
-
-async def teardown(
-    state_dir: Path, run_dir: Path, images: ImageService | None = None, network: SandboxNetwork | None = None
-) -> None:
-    """Remove all that a runtime on these directories made, whatever state a crash left it in.
-
-    Kills the containers, takes sandboxes off the network, and removes cgroups, mounts, pins and both directories.
-    `images` and `network` may be left out if what they keep is removed otherwise.
-    """
-    layout, groups = Layout(Path(state_dir), Path(run_dir)), cgroups.detect()
-    containers, pods = layout.load_containers(), layout.load_sandboxes()
-    for path in dict.fromkeys([record.cgroup for record in containers] + [record.cgroup for record in pods]):
-        await groups.kill(path)
-    for container in containers:
-        # conmon ends by itself now that its container has; it still writes into the directories.
-        await _gone(container.conmon_pid, container.conmon_started)
-        root = layout.rootfs(container.id)
-        if images is not None:
-            await images.unmount(container.id, str(root))
-        await groups.remove(container.cgroup)
-    for pod in pods:
-        if network is not None and not pod.config.host_network:
-            await network.detach(pod.id, sandbox.netns(layout, pod))
-        sandbox.release(layout, pod)
-        await groups.remove(pod.cgroup)
-    _remove_if_empty(groups, layout.parents())
-    if (layout.run_dir / "tuned").exists():
-        cgroups.favor_dynamic_changes(False)
-    _unmount_below(layout.run_dir)
-    for directory in (layout.run_dir, layout.state_dir):
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-async def _gone(pid: int, started: int) -> None:
-    try:
-        pidfd = os.pidfd_open(pid) if pid else -1
-    except OSError:
-        return
-    if pidfd < 0:
-        return
-    try:
-        if processes.start_time(pid) == started:
-            async with asyncio.timeout(5):
-                await processes.exited(pidfd)
-    except TimeoutError:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    finally:
-        os.close(pidfd)
-
-
-def _remove_if_empty(groups: cgroups.Cgroups, paths: list[str]) -> None:
-    """`/kubepods/burstable` and the like, unless another node agent on this machine has pods in them."""
-    for path in paths:
-        for directory in groups.directories(path):
-            try:
-                directory.rmdir()
-            except OSError:
-                continue
-
-
-def _unmount_below(top: Path) -> None:
-    """Everything mounted at `top` and below, the latest first."""
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    for line in reversed(lines):
-        where = line.split(" ", 5)[4]
-        if where == str(top) or where.startswith(f"{top}/"):
-            syscalls.umount(where)

@@ -78,8 +78,8 @@ class Layout:
     """Where things are. `state_dir` outlives a reboot, `run_dir` need not."""
 
     def __init__(self, state_dir: Path, run_dir: Path) -> None:
-        self.state_dir = state_dir.absolute()
-        self.run_dir = run_dir.absolute()
+        self.state_dir = state_dir.resolve()
+        self.run_dir = run_dir.resolve()
         self.sandbox_records = self.state_dir / "sandboxes"
         self.container_records = self.state_dir / "containers"
         self.sandboxes = self.run_dir / "sandboxes"

@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from podling.runtime import namespaces, processes, syscalls
+from podling import mounts
+from podling.runtime import namespaces, processes
 from podling.runtime.base import DNSConfig, RuntimeFailure, SandboxConfig
 from podling.runtime.cgroups import Cgroups
 from podling.runtime.crun import OciCli
@@ -57,8 +58,8 @@ def make(layout: Layout, cgroups: Cgroups, record: SandboxRecord) -> None:
     namespaces.make(directory / "ns", own_namespaces(config), hostname, config.sysctls)
     if not config.host_ipc:
         (directory / "shm").mkdir()
-        flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
-        syscalls.mount("shm", str(directory / "shm"), "tmpfs", flags, f"mode=1777,size={_SHM_SIZE}")
+        flags = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
+        mounts.mount("shm", str(directory / "shm"), "tmpfs", flags, f"mode=1777,size={_SHM_SIZE}")
     (directory / "hostname").write_text(hostname + "\n")
     (directory / "resolv.conf").write_text(resolv_conf(config.dns))
     cgroups.create(record.cgroup, config.resources)
@@ -117,7 +118,7 @@ async def stop_init(cgroups: Cgroups, oci: OciCli, record: SandboxRecord) -> Non
 def release(layout: Layout, record: SandboxRecord) -> None:
     """Let go of its namespaces and its shared memory. May be repeated."""
     namespaces.unpin(layout.namespaces(record.id))
-    syscalls.umount(str(layout.sandboxes / record.id / "shm"))
+    mounts.unmount(str(layout.sandboxes / record.id / "shm"))
 
 
 async def unmake(layout: Layout, cgroups: Cgroups, record: SandboxRecord, *, keep_cgroup: bool) -> None:

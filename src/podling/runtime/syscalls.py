@@ -1,4 +1,4 @@
-"""The few system calls that Python's library does not wrap: mounts, namespaces, openat2, inotify."""
+"""The few system calls that Python's library does not wrap: namespaces, openat2, inotify."""
 
 from __future__ import annotations
 
@@ -10,17 +10,6 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-MS_RDONLY = 1
-MS_NOSUID = 2
-MS_NODEV = 4
-MS_NOEXEC = 8
-MS_REMOUNT = 32
-MS_BIND = 4096
-MS_REC = 16384
-MS_PRIVATE = 1 << 18
-MS_SLAVE = 1 << 19
-MS_SHARED = 1 << 20
-MNT_DETACH = 2
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUTS = 0x04000000
@@ -45,23 +34,6 @@ def _checked(result: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
     return result
-
-
-def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    """mount(2)."""
-    result = _libc.mount(
-        source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None
-    )
-    _checked(result, target)
-
-
-def umount(target: str, flags: int = MNT_DETACH) -> None:
-    """umount2(2); what is not mounted or not there is no error."""
-    try:
-        _checked(_libc.umount2(target.encode(), flags), target)
-    except (FileNotFoundError, OSError) as error:
-        if error.errno not in (22, 2):  # EINVAL: not a mount point.
-            raise
 
 
 def unshare(flags: int) -> None:

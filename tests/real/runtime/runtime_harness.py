@@ -14,10 +14,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from podling import clock
+from podling import clock, mounts
 from podling.images.base import Credentials, FilesystemUsage, Image, ImageConfig, Progress
 from podling.network.base import Attachment, PortMapping
-from podling.runtime import syscalls
 from podling.runtime.base import ContainerConfig, ContainerState, ContainerStatus, Runtime, SandboxConfig
 from podling.runtime.fake import FakeRuntime, Machine
 from podling.runtime.fake_behaviour import Behaviour, default_behaviour
@@ -71,10 +70,10 @@ class BusyboxImages:
         upper.mkdir(parents=True)
         work.mkdir()
         options = f"lowerdir={self._lower},upperdir={upper},workdir={work}"
-        syscalls.mount("overlay", target, "overlay", data=options)
+        mounts.mount("overlay", target, "overlay", options=options)
 
     async def unmount(self, key: str, target: str) -> None:
-        syscalls.umount(target)
+        mounts.unmount(target)
         shutil.rmtree(self._home / key, ignore_errors=True)
 
     async def written(self, key: str) -> tuple[int, int]:
@@ -231,7 +230,7 @@ class OciHarness(Harness):
             self.runtime._unwatch_conmon(live)
 
     async def down(self) -> None:
-        from podling.runtime.oci import teardown
+        from podling.runtime.teardown import teardown
 
         await self.runtime.close()
         await teardown(self.home / "state", self.home / "run", self.images, self.network)

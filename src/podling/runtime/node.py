@@ -1,0 +1,37 @@
+"""The machine as the runtime finds and sets it up: what it can give to containers, and its run directory's mount."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from podling import mounts
+from podling.runtime import capabilities, cgroups, spec
+
+
+def share(run_dir: Path) -> None:
+    """Make `run_dir` a shared mount, so that what is mounted in it later is seen in other mount namespaces too."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        if line.split(" ", 5)[4] == str(run_dir):
+            break
+    else:
+        mounts.mount(str(run_dir), str(run_dir), flags=mounts.BIND)
+    mounts.mount("none", str(run_dir), flags=mounts.SHARED)
+
+
+def look(groups: cgroups.Cgroups, seccomp_directory: Path) -> spec.Node:
+    own = capabilities.own()
+    adjustment = int(Path("/proc/self/oom_score_adj").read_text())
+    apparmor = Path("/sys/module/apparmor/parameters/enabled")
+    roots = groups.directories("/") if groups.version == 1 else []
+    hugetlb = any((path / "hugetlb.2MB.limit_in_bytes").exists() for path in roots)
+    swap = any((path / "memory.memsw.limit_in_bytes").exists() for path in roots)
+    return spec.Node(
+        cgroup_version=groups.version,
+        capabilities=own,
+        # Without this capability nothing may be protected more than the node agent itself is.
+        oom_score_adj_min=-1000 if "SYS_RESOURCE" in own else adjustment,
+        apparmor=apparmor.exists() and apparmor.read_text().strip() == "Y",
+        swap_accounting=swap,
+        hugetlb=hugetlb or (groups.version == 2 and Path("/sys/kernel/mm/hugepages").is_dir()),
+        seccomp_directory=str(seccomp_directory),
+    )
