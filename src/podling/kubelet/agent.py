@@ -23,9 +23,10 @@ from podling.kubelet.backoff import Backoff
 from podling.kubelet.config import KubeletConfig
 from podling.kubelet.dns_config import ResolvConf, parse_resolv_conf
 from podling.kubelet.hooks import HookRunner
-from podling.kubelet.image_puller import ImagePuller
+from podling.kubelet.image_puller import ImagePuller, ImageVolumes
 from podling.kubelet.log_rotation import LogRotator
 from podling.kubelet.node_lease import NodeLease
+from podling.kubelet.node_objects import NodeObjects, mentioned
 from podling.kubelet.node_status import NodeReporter, Pressure
 from podling.kubelet.pod_kill import restored_pod
 from podling.kubelet.pod_worker import PodWorker, State
@@ -44,7 +45,7 @@ class Kubelet:
 
     `client` reaches the API server (it may be away at any time), `runtime`, `images` and `volumes` do the work.
     `network` makes probes' connections: by default real ones, or what the runtime itself says of virtual containers.
-    `machine` overrides what the node is measured to be.
+    `machine` overrides what the node is measured to be; `volumes` does without real mounts.
     """
 
     def __init__(
@@ -52,13 +53,13 @@ class Kubelet:
         client: Client,
         runtime: Runtime,
         images: ImageService,
-        volumes: PodVolumes,
         config: KubeletConfig,
         *,
+        volumes: PodVolumes | None = None,
         network: NetworkProber | None = None,
         machine: resources.Machine | None = None,
     ) -> None:
-        self.config, self.client, self.runtime, self.images, self.volumes = config, client, runtime, images, volumes
+        self.config, self.client, self.runtime, self.images = config, client, runtime, images
         self.machine = machine
         self.pressure = Pressure()
         self.workers: dict[str, PodWorker] = {}
@@ -76,6 +77,13 @@ class Kubelet:
         self._capacity: dict[str, str] = {}
         self._allocatable: dict[str, str] = {}
         self._mirrors = Mirrors(client, config.node_name, self._mirror_changed)
+        self._puller = ImagePuller(
+            client,
+            images,
+            parallel=config.registry_pull_parallel,
+            first=config.backoff_first,
+            most=config.backoff_most,
+        )
         self._network = network or self._default_network()
         self.reporter = NodeReporter(client, config, self.recorder, self._look)
         self._collector = gc.ImageCollector(
@@ -84,7 +92,25 @@ class Kubelet:
             low=config.image_gc_low_percent,
             minimum_age=config.image_minimum_age,
         )
+        self._objects = NodeObjects(client, self._informers, lambda: self._allocatable)
+        self.volumes: PodVolumes = volumes if volumes is not None else self._make_volumes()
         self.shared = self._make_shared()
+
+    def _make_volumes(self) -> PodVolumes:
+        from podling.volumes.manager import VolumeManager
+
+        def tell(pod: core_v1.Pod, type_: str, reason: str, message: str) -> None:
+            self.recorder.event(pod, type_, reason, message)
+
+        made = VolumeManager(
+            self.config.root_dir, self._objects, images=ImageVolumes(self._puller, self.images, tell)
+        )
+        self._objects.changed = self._object_changed
+        return made
+
+    def _object_changed(self, kind: str, namespace: str, name: str) -> None:
+        for uid in self.volumes.changed(kind, namespace, name):
+            self._wake(uid)
 
     def _default_network(self) -> NetworkProber:
         healthy = getattr(self.runtime, "healthy", None)
@@ -102,13 +128,7 @@ class Kubelet:
             client=client,
             runtime=runtime,
             images=self.images,
-            puller=ImagePuller(
-                client,
-                self.images,
-                parallel=config.registry_pull_parallel,
-                first=config.backoff_first,
-                most=config.backoff_most,
-            ),
+            puller=self._puller,
             volumes=self.volumes,
             probes=ProbeManager(runtime, self._network, tell, self._wake),
             hooks=HookRunner(runtime, self._network),
@@ -166,6 +186,7 @@ class Kubelet:
         await self.shared.probes.close()
         await self.shared.statuses.close()
         await self.recorder.close()
+        await self.volumes.close()
         await self._informers.close()
         await self.runtime.close()
 
@@ -207,6 +228,7 @@ class Kubelet:
             self._begin(pod)
         else:
             worker.update(pod)
+            self.volumes.pod_changed(pod)
 
     def _pod_updated(self, old: core_v1.Pod, new: core_v1.Pod) -> None:
         if pods.uid(old) != pods.uid(new):
@@ -261,6 +283,7 @@ class Kubelet:
         self._mirrors.synced()
         for uid in list(self._found):
             await self._end_orphan(uid)
+        await self.volumes.clean_orphans(self.workers.keys())
         self._remove_strays()
 
     async def _end_orphan(self, uid: str) -> None:
@@ -278,12 +301,6 @@ class Kubelet:
             gc.remove_tree(path)
         for path in gc.dead_links(config.container_log_dir) if config.container_log_dir else ():
             gc.unlink(path)
-        for path in gc.stray_entries(f"{config.root_dir}/pods", self.workers.__contains__):
-            self._spawn("stray volumes", lambda path=path: self._remove_stray(path))  # type: ignore[misc]
-
-    async def _remove_stray(self, path: str) -> None:
-        await self.volumes.unmount_pod(path.rpartition("/")[2])
-        gc.remove_tree(path)
 
     # Events
 
@@ -354,6 +371,7 @@ class Kubelet:
     async def _collect_containers(self) -> None:
         for worker in list(self.workers.values()):
             worker.prune()
+        await self._objects.forget_all_but(mentioned(w.pod for w in self.workers.values()))
 
     def _images_in_use(self) -> set[str]:
         return {c.image for w in self.workers.values() for c in w.runtime.containers}

@@ -217,7 +217,7 @@ def _value_from(
     if source.field_ref is not None or source.resource_field_ref is not None:
         try:
             return _field_value(source, pod, container, context)
-        except ValueError as error:
+        except (PodlingError, ValueError) as error:
             raise ConfigError(str(error)) from None
     if (config_map := source.config_map_key_ref) is not None:
         data = _data(context.sources.config_maps, config_map.name, config_map.optional)

@@ -183,3 +183,27 @@ def _digest_reference(image: Image, name: str) -> str:
 
 def _rounded(seconds: float) -> str:
     return duration(int(seconds * 1000) / 1000)
+
+
+class ImageVolumes:
+    """Images as volumes: what `volumes.base.ImageMounter` asks for."""
+
+    def __init__(self, puller: ImagePuller, images: ImageService, tell: Callable[..., None]) -> None:
+        self._puller, self._images, self._tell = puller, images, tell
+
+    async def image_id(self, pod: core_v1.Pod, reference: str, pull_policy: str) -> str:
+        """The image, pulled if need be. Raises ImageError."""
+        wanted = core_v1.Container(name="", image=reference, image_pull_policy=pull_policy or None)
+        try:
+            image = await self._puller.ensure(
+                pod, wanted, lambda type_, reason, text: self._tell(pod, type_, reason, text)
+            )
+        except PullFailure as error:
+            raise ImageError(f"{error.failure.reason}: {error.failure.message}") from None
+        return image.id
+
+    async def mount(self, image_id: str, key: str, target: str, *, readonly: bool = False) -> None:
+        await self._images.mount(image_id, key, target, readonly=readonly)
+
+    async def unmount(self, key: str, target: str) -> None:
+        await self._images.unmount(key, target)

@@ -150,7 +150,7 @@ class PodWorker:
                 await self._step()
                 self._retry = RETRY_FIRST
             except Exception as error:
-                if isinstance(error, RuntimeFailure | StatusError | OSError):
+                if isinstance(error, PodlingError | OSError):
                     _log.warning("syncing %s: %s", pods.key(self.pod), error)
                 else:
                     _log.exception("syncing %s failed", pods.key(self.pod))
@@ -467,7 +467,8 @@ class PodWorker:
         try:
             self._volumes = dict(await self._shared.volumes.mount_pod_volumes(self.pod))
         except (PodlingError, OSError, ValueError) as error:
-            self._shared.tell(self.pod, "Warning", "FailedMount", str(error))
+            for text in getattr(error, "messages", (str(error),)):
+                self._shared.tell(self.pod, "Warning", "FailedMount", text)
             raise
         return self._volumes
 

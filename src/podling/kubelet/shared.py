@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -31,6 +31,18 @@ class PodVolumes(Protocol):
 
     async def unmount_pod(self, uid: str) -> None:
         """Take everything of the pod away again; no error if there is nothing."""
+
+    async def clean_orphans(self, live: Collection[str]) -> list[str]:
+        """Take away what belongs to pods that are not among `live`."""
+
+    def changed(self, kind: str, namespace: str, name: str) -> set[str]:
+        """An object that volumes may come from has changed; the uids of pods that waited for it."""
+
+    def pod_changed(self, pod: core_v1.Pod) -> None:
+        """A pod's labels or annotations may have changed."""
+
+    async def close(self) -> None:
+        """Let go; what is mounted stays."""
 
 
 class Shared(msgspec.Struct):

@@ -11,7 +11,7 @@ def test_something(tmp_path) -> None:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,20 @@ class Volumes:
 
     async def unmount_pod(self, uid: str) -> None:
         self.mounted.discard(uid)
+
+    async def clean_orphans(self, live: Collection[str]) -> list[str]:
+        orphans = sorted(self.mounted - set(live))
+        self.mounted &= set(live)
+        return orphans
+
+    def changed(self, kind: str, namespace: str, name: str) -> set[str]:
+        return set()
+
+    def pod_changed(self, pod: core_v1.Pod) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
 
 
 class Away:
@@ -116,8 +130,8 @@ class Node:
             client,
             self.runtime,
             self.images,
-            self.volumes,
             self.config,
+            volumes=self.volumes,
             machine=Machine(cpus=4, memory=8 << 30, storage=100 << 30),
         )
         await self.kubelet.start()
