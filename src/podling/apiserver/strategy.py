@@ -57,6 +57,10 @@ RETURNS_DELETED = frozenset(
 )  # fmt: skip
 
 
+#: Subresources whose methods are not named as they are.
+_SUBRESOURCES = {"ephemeralcontainers": "ephemeral_containers"}
+
+
 class Column(msgspec.Struct, frozen=True):
     """A column of `kubectl get`. `priority` 0 is always shown, 1 with -o wide. `type` and `format` are OpenAPI's."""
 
@@ -133,11 +137,16 @@ class Strategy(Generic[T]):
         """The handler has put everything but `status` (and metadata's mutable parts) back to `old`."""
 
     def prepare_subresource_update(self, subresource: str, new: T, old: T, context: Context) -> None:
-        """As prepare_update, for a subresource other than status; what it does not cover is as in `old` already."""
+        """As prepare_update, for a subresource other than status: `prepare_resize` and the like, if there is one."""
+        method = getattr(self, f"prepare_{_SUBRESOURCES.get(subresource, subresource)}", None)
+        if method is not None:
+            method(new, old, context)
 
     def validate_subresource_update(self, subresource: str, new: T, old: T) -> list[FieldError]:
-        """As validate_update, for a subresource other than status (ephemeralcontainers, resize, approval)."""
-        return []
+        """As validate_update, for a subresource other than status: `validate_resize` and the like, if there is one."""
+        method = getattr(self, f"validate_{_SUBRESOURCES.get(subresource, subresource)}", None)
+        found: list[FieldError] = method(new, old) if method is not None else []
+        return found
 
     def desired(self, obj: T) -> Any:
         """What metadata.generation counts the changes of: everything but metadata and status."""

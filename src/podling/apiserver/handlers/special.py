@@ -30,8 +30,11 @@ class Finalize(Facet):
         return new
 
     def settle(self, call: Call) -> Settle:
+        strategy = call.served.strategy
+
         def settle(new: Any, old: Any, context: Context) -> list[FieldError]:
-            return []
+            strategy.prepare_subresource_update("finalize", new, old, context)
+            return strategy.validate_subresource_update("finalize", new, old)
 
         return settle
 
