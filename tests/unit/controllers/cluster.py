@@ -18,6 +18,7 @@ from podling import clock
 from podling.api import core_v1, errors, meta_v1, times
 from podling.api.meta_v1 import LabelSelector, ObjectMeta
 from podling.api.struct import clone
+from podling.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from podling.apiserver.app import ApiServer
 from podling.client.client import ApiClient
 from podling.client.informer import Informers
@@ -29,7 +30,7 @@ T = TypeVar("T")
 
 
 class Cluster:
-    """`agents` True: every pod gets a node, runs and is ready at once, and goes when deleted."""
+    """`agents` True: every pod gets a node, runs and is ready at once. Deleted pods go at once in any case."""
 
     def __init__(
         self,
@@ -40,9 +41,10 @@ class Cluster:
     ) -> None:
         self.store = MemoryStore()
         self.api = ApiServer(self.store)
+        self.api.admission.add(NamespaceLifecycle(self.api))
         self.client = ApiClient(self.api)  # type: ignore[arg-type]
         self._namespaces = namespaces
-        self.agent = Agent(self.client) if agents else None
+        self.agent = Agent(self.client, runs=agents)
         self._config = config or Config(root_ca="-----BEGIN CERTIFICATE-----")
         self._controllers = controllers
 
@@ -56,13 +58,11 @@ class Cluster:
             self.client, self._config, controllers=self._controllers, informers=self.informers
         )
         await self.manager.start()
-        if self.agent is not None:
-            self.agent.start(self.informers)
+        self.agent.start(self.informers)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self.agent is not None:
-            await self.agent.close()
+        await self.agent.close()
         await self.manager.close()
         await self.informers.close()
         await self.api.close()
@@ -135,8 +135,9 @@ class Cluster:
 class Agent:
     """A pretended node agent for all pods."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, *, runs: bool) -> None:
         self._client = client
+        self._runs = runs
         self._tasks: set[asyncio.Task[None]] = set()
         #: Pods for which this is false stay unready.
         self.ready: Callable[[core_v1.Pod], bool] = lambda pod: True
@@ -157,7 +158,8 @@ class Agent:
 
     def _seen(self, pod: core_v1.Pod) -> None:
         deleted = pod.metadata.deletion_timestamp is not None
-        work = self._stop(pod) if deleted else self._run(pod) if pod.status.phase in (None, "", "Pending") else None
+        starts = self._runs and pod.status.phase in (None, "", "Pending")
+        work = self._stop(pod) if deleted else self._run(pod) if starts else None
         if work is not None:
             task = asyncio.ensure_future(work)
             self._tasks.add(task)
@@ -178,13 +180,19 @@ class Agent:
         fresh = self.pods.get(key)
         if fresh is None or fresh.metadata.uid != pod.metadata.uid or fresh.status.phase == "Running":
             return
-        changed = clone(fresh)
-        if not changed.spec.node_name:
-            changed.spec.node_name = "node-1"
+        if not fresh.spec.node_name:
+            target = core_v1.ObjectReference(kind="Node", name="node-1")
+            binding = core_v1.Binding(
+                metadata=ObjectMeta(name=pod.metadata.name, namespace=pod.metadata.namespace), target=target
+            )
             try:
-                changed = clone(await self._client.update(changed))
+                await self._client.post(
+                    core_v1.Pod, pod.metadata.name or "", pod.metadata.namespace, "binding", binding
+                )
+                fresh = await self._client.get(core_v1.Pod, pod.metadata.name or "", pod.metadata.namespace)
             except errors.StatusError:
                 return
+        changed = clone(fresh)
         self._next_ip += 1
         set_running(changed, self.ready(changed), f"10.244.0.{self._next_ip}")
         try:

@@ -13,11 +13,11 @@ from podling.controllers.manager import all_controllers
 
 def test_a_whole_cluster_works_idles_without_requests_and_ends() -> None:
     async def main() -> None:
-        async with Cluster(*all_controllers()) as cluster:
+        async with Cluster(*all_controllers(), namespaces=("default", "shop")) as cluster:
             await cluster.client.create(core_v1.Node(metadata=ObjectMeta(name="node-1")))
             await cluster.client.create(
                 apps_v1.Deployment(
-                    metadata=ObjectMeta(name="web", namespace="default"),
+                    metadata=ObjectMeta(name="web", namespace="shop"),
                     spec=apps_v1.DeploymentSpec(replicas=3, selector=selector(), template=template()),
                 )
             )
@@ -28,10 +28,10 @@ def test_a_whole_cluster_works_idles_without_requests_and_ends() -> None:
                 ports=[core_v1.ServicePort(port=80, protocol="TCP", target_port=80)],
             )
             await cluster.client.create(
-                core_v1.Service(metadata=ObjectMeta(name="web", namespace="default"), spec=service)
+                core_v1.Service(metadata=ObjectMeta(name="web", namespace="shop"), spec=service)
             )
             await cluster.settle(5)
-            (slice_,) = await cluster.list(discovery_v1.EndpointSlice)
+            (slice_,) = await cluster.list(discovery_v1.EndpointSlice, "shop")
             assert len(slice_.endpoints or ()) == 3
             await cluster.settle(600)
             asked: list[str] = []
@@ -45,10 +45,11 @@ def test_a_whole_cluster_works_idles_without_requests_and_ends() -> None:
             cluster.api.send = counting  # type: ignore[method-assign]
             await cluster.settle(3600)
             assert asked == []
-            assert len(await cluster.list(core_v1.Pod)) == 3
-            await cluster.client.delete(core_v1.Namespace, "default")
+            assert len(await cluster.list(core_v1.Pod, "shop")) == 3
+            await cluster.client.delete(core_v1.Namespace, "shop")
             await cluster.settle(30)
             assert await cluster.list(apps_v1.Deployment, None) == []
+            assert await cluster.get(core_v1.Namespace, "shop", None) is None
         assert len(asyncio.all_tasks()) == 1
 
     clock.run_virtual(main())

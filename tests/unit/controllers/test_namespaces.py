@@ -125,13 +125,13 @@ def test_every_namespace_has_its_account_and_the_root_certificate() -> None:
 def test_a_namespace_that_goes_gets_nothing_new() -> None:
     async def main(cluster: Cluster) -> None:
         await cluster.settle()
-        await cluster.client.create(config_map("held", "default", "example.com/hold"))
-        await cluster.client.delete(core_v1.Namespace, "default")
+        await cluster.client.create(config_map("held", "shop", "example.com/hold"))
+        await cluster.client.delete(core_v1.Namespace, "shop")
         await cluster.settle(5)
-        assert await cluster.get(core_v1.ServiceAccount, "default") is None
-        assert [c.metadata.name for c in await cluster.list(core_v1.ConfigMap)] == ["held"]
+        assert await cluster.get(core_v1.ServiceAccount, "default", "shop") is None
+        assert [c.metadata.name for c in await cluster.list(core_v1.ConfigMap, "shop")] == ["held"]
 
-    in_cluster(main, ServiceAccountController, RootCaController, NamespaceController)
+    in_cluster(main, ServiceAccountController, RootCaController, NamespaceController, namespaces=("default", "shop"))
 
 
 def test_roles_are_put_together_from_those_they_select() -> None:
