@@ -315,13 +315,11 @@ def ready_places(piece: discovery_v1.EndpointSlice, port_name: str) -> list[tupl
 
 def split_path(raw_path: str, info: RequestInfo) -> tuple[str, str]:
     """The path up to and with `/proxy`, and what follows, both as the client encoded them."""
-    # Encoded slashes may be in names, so the marker is found behind the name.
     pieces = raw_path.split("/")
-    wanted = [info.resource, None, "proxy"]
-    for at in range(len(pieces) - 2):
-        if pieces[at] == wanted[0] and pieces[at + 2] == "proxy":
-            return "/".join(pieces[: at + 3]), "/".join(["", *pieces[at + 3 :]]) if len(pieces) > at + 3 else ""
-    return raw_path, ""
+    # /api/v1/nodes/<name>/proxy or /api/v1/namespaces/<namespace>/pods/<name>/proxy; encoded slashes are in names.
+    end = 6 if info.resource == "nodes" else 8
+    tail = "/".join(["", *pieces[end:]]) if len(pieces) > end else ""
+    return "/".join(pieces[:end]), tail
 
 
 def unreachable(destination: Destination, error: BaseException) -> errors.StatusError:
