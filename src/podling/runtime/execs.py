@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from podling.runtime import copying, processes
-from podling.runtime.base import ExecResult, ExecTimeout, Resizes, RuntimeFailure, Streams
+from podling.runtime.base import ExecResult, ExecTimeout, Resizes, RuntimeFailure, Sink, Streams
 from podling.runtime.crun import OciCli
 
 #: CRI's bound on what exec_sync returns, of each stream.
@@ -46,6 +46,8 @@ class Exec:
         self._container_id = container_id
         self._argv = argv
         self._tty = tty
+        #: runc hands a terminal over only for detached commands, whose exit code nobody gets: it copies from its own.
+        self.relays_terminal = oci.name == "runc"
         self._pid_file = bundle / f"exec-{os.urandom(6).hex()}.pid"
         self._child: processes.Child | None = None
         self._open: list[int] = []
@@ -102,6 +104,23 @@ class Exec:
     def began(self) -> bool:
         """Whether the command itself runs or ran; until then what is on stderr are the OCI runtime's words."""
         return bool(self._read_pid())
+
+    def size_changed(self) -> None:
+        """Have a terminal that the OCI runtime relays take the new size of ours."""
+        if self.relays_terminal and self._child is not None:
+            self._child.kill(signal.SIGWINCH)
+
+    def own_words(self, sink: Sink | None) -> Sink:
+        """Passes on what the command itself says; a complaint of the OCI runtime becomes the failure of `wait`."""
+
+        async def pass_on(data: bytes) -> None:
+            # The file comes a moment after the command has started, and no event tells of it in time.
+            while not self.began() and not self.ended.done():  # noqa: ASYNC110  a file, and for a millisecond
+                await asyncio.sleep(0.002)
+            if sink is not None and self.began():
+                await sink(data)
+
+        return pass_on
 
     def _read_pid(self) -> int:
         try:
@@ -197,13 +216,9 @@ async def _on_pipes(command: Exec, streams: Streams) -> int:
         for fd in (its_out, its_err, *((its_in,) if its_in is not None else ())):
             os.close(fd)
 
-    async def stderr(data: bytes) -> None:
-        if streams.stderr is not None and command.began():
-            await streams.stderr(data)
-
     async with copying.task_group() as group:
         group.create_task(copying.pump_out(out, streams.stdout, command.ended))
-        group.create_task(copying.pump_out(err, stderr, command.ended))
+        group.create_task(copying.pump_out(err, command.own_words(streams.stderr), command.ended))
         feeding = group.create_task(_feed(command, streams, feed))
         code = await command.wait()
         feeding.cancel()
@@ -217,35 +232,53 @@ async def _feed(command: Exec, streams: Streams, fd: int) -> None:
 
 
 async def _on_terminal(command: Exec, bundle: Path, streams: Streams) -> int:
-    async with _console(bundle) as (listener, directory, option):
-        command.start(options=[option], pass_fds=[directory])
-        waiting = asyncio.ensure_future(command.wait())
-        accepting = asyncio.ensure_future(_receive_terminal(listener))
+    if command.relays_terminal:
+        terminal, other = _new_terminal()
         try:
-            await asyncio.wait((waiting, accepting), return_when=asyncio.FIRST_COMPLETED)
-            if not accepting.done():
-                return await waiting
-            terminal = accepting.result()
-        except BaseException:
-            waiting.cancel()
-            raise
+            command.start(other, other, other)
         finally:
-            accepting.cancel()
+            os.close(other)
+    else:
+        async with _console(bundle) as (listener, directory, option):
+            command.start(options=[option], pass_fds=[directory])
+            terminal = await _received_terminal(command, listener)
     try:
         async with copying.task_group() as group:
-            group.create_task(copying.pump_out(terminal, streams.stdout, command.ended))
+            group.create_task(copying.pump_out(terminal, command.own_words(streams.stdout), command.ended))
             helpers = []
             if streams.stdin is not None:
                 helpers.append(group.create_task(copying.pump_in(streams.stdin, terminal)))
             if streams.resize is not None:
-                helpers.append(group.create_task(_follow_size(streams.resize, terminal)))
-            code = await waiting
+                helpers.append(group.create_task(_follow_size(streams.resize, terminal, command)))
+            code = await command.wait()
             for helper in helpers:
                 helper.cancel()
         return code
     finally:
-        waiting.cancel()
         os.close(terminal)
+
+
+def _new_terminal() -> tuple[int, int]:
+    """(master side, non-blocking; slave side)."""
+    master, slave = os.openpty()
+    os.set_blocking(master, False)
+    return master, slave
+
+
+async def _received_terminal(command: Exec, listener: socket.socket) -> int:
+    """The terminal that the OCI runtime made, unless it fails before; then that failure."""
+    waiting = asyncio.ensure_future(command.wait())
+    accepting = asyncio.ensure_future(_receive_terminal(listener))
+    try:
+        await asyncio.wait((waiting, accepting), return_when=asyncio.FIRST_COMPLETED)
+        if accepting.done():
+            return accepting.result()
+        await waiting
+        raise RuntimeFailure("failed to exec in container: the OCI runtime sent no terminal")
+    finally:
+        waiting.cancel()
+        accepting.cancel()
+        await asyncio.wait((waiting, accepting))
 
 
 @contextlib.asynccontextmanager
@@ -283,6 +316,7 @@ async def _receive_terminal(listener: socket.socket) -> int:
     return fds[0]
 
 
-async def _follow_size(sizes: Resizes, terminal: int) -> None:
+async def _follow_size(sizes: Resizes, terminal: int, command: Exec) -> None:
     async for width, height in sizes:
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", height, width, 0, 0))
+        command.size_changed()

@@ -86,7 +86,8 @@ def resolve_user(passwd: str, group: str, image_user: str, security: SecurityCon
         gid = security.run_as_group
     elif wanted_group:
         gid = _group_entry(group, wanted_group)
-    groups = list(security.supplemental_groups)
+    # The group itself too: else a process could drop it to get at what is denied to the group (CVE-2023-25173).
+    groups = [gid, *security.supplemental_groups]
     if not security.supplemental_groups_strict and name:
         for parts in _entries(group, 4):
             number = _number(parts[2])

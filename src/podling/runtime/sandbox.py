@@ -76,7 +76,8 @@ async def start_init(layout: Layout, oci: OciCli, record: SandboxRecord) -> None
     if program is None:
         raise RuntimeFailure("shareProcessNamespace needs catatonit, which was not found: install the package")
     bundle = layout.sandboxes / record.id / "init"
-    (bundle / "rootfs").mkdir(parents=True)
+    for directory in ("dev", "proc"):
+        (bundle / "rootfs" / directory).mkdir(parents=True)
     (bundle / "config.json").write_bytes(msgspec.json.encode(_init_spec(layout, record, program)))
     await oci.run_detached(record.id, bundle, bundle / "pid")
     record.init_pid = int((bundle / "pid").read_text())
@@ -102,6 +103,7 @@ def _init_spec(layout: Layout, record: SandboxRecord, program: str) -> dict[str,
         "root": {"path": str(layout.sandboxes / record.id / "init" / "rootfs"), "readonly": True},
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc", "options": options},
+            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
             {"destination": "/pause", "type": "bind", "source": program, "options": ["bind", "ro"]},
         ],
         "linux": {"cgroupsPath": f"{record.cgroup}/{record.id}", "namespaces": spaces},

