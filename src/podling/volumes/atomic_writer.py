@@ -135,7 +135,7 @@ def _make_parents(folder: str, path: str) -> None:
 
 
 def _same(folder: str, files: Payload) -> bool:
-    """Whether the folder holds exactly these files: contents and, but for what fsGroup added, modes."""
+    """Whether the folder holds exactly these files. Modes and owners are the pod's and do not change in its life."""
     found = set()
     for root, _, names in os.walk(folder):
         for name in names:
@@ -144,8 +144,7 @@ def _same(folder: str, files: Payload) -> bool:
         return False
     for path, file in files.items():
         target = f"{folder}/{path}"
-        status = os.lstat(target)
-        if not stat.S_ISREG(status.st_mode) or stat.S_IMODE(status.st_mode) & file.mode != file.mode & 0o7777:
+        if not stat.S_ISREG(os.lstat(target).st_mode):
             return False
         with open(target, "rb") as existing:
             if existing.read() != file.data:
