@@ -58,9 +58,11 @@ class Kubelet:
         volumes: PodVolumes | None = None,
         network: NetworkProber | None = None,
         machine: resources.Machine | None = None,
+        not_ready: Callable[[], str] = lambda: "",
     ) -> None:
         self.config, self.client, self.runtime, self.images = config, client, runtime, images
         self.machine = machine
+        self._not_ready = not_ready
         self.pressure = Pressure()
         self.workers: dict[str, PodWorker] = {}
         self.recorder = Recorder(client, "kubelet", config.node_name)
@@ -102,9 +104,7 @@ class Kubelet:
         def tell(pod: core_v1.Pod, type_: str, reason: str, message: str) -> None:
             self.recorder.event(pod, type_, reason, message)
 
-        made = VolumeManager(
-            self.config.root_dir, self._objects, images=ImageVolumes(self._puller, self.images, tell)
-        )
+        made = VolumeManager(self.config.root_dir, self._objects, images=ImageVolumes(self._puller, self.images, tell))
         self._objects.changed = self._object_changed
         return made
 
@@ -364,6 +364,7 @@ class Kubelet:
             allocatable=self._allocatable,
             images=await self.images.list(),
             pressure=self.pressure,
+            not_ready=self._not_ready(),
         )
 
     # Keeping tidy

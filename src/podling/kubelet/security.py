@@ -59,11 +59,10 @@ def security_context(
         groups.append(general.fs_group)
     seccomp, localhost = _seccomp(pod, container, seccomp_root)
     unmasked = own.proc_mount == "Unmasked"
-    user = _effective(pod, container, "run_as_user")
     return SecurityContext(
-        run_as_user=user,
+        # Without one, the runtime takes the image's user.
+        run_as_user=_effective(pod, container, "run_as_user"),
         run_as_group=_effective(pod, container, "run_as_group"),
-        run_as_username="" if user is not None else config.user,
         supplemental_groups=tuple(dict.fromkeys(groups)),
         supplemental_groups_strict=general.supplemental_groups_policy == "Strict",
         privileged=bool(own.privileged),

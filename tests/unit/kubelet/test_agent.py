@@ -167,7 +167,9 @@ def test_mirrors_follow_the_manifest(tmp_path: Path) -> None:
 
 async def _image_is(node: Node, image: str) -> bool:
     found = (await node.client.list(core_v1.Pod, "kube-system")).items
-    return any(p.spec.containers[0].image == image and (p.status or core_v1.PodStatus()).phase == "Running" for p in found)
+    return any(
+        p.spec.containers[0].image == image and (p.status or core_v1.PodStatus()).phase == "Running" for p in found
+    )
 
 
 def test_the_node_is_registered_ready_at_once(tmp_path: Path) -> None:

@@ -122,7 +122,9 @@ def test_ephemeral_containers_are_added_to_a_running_pod(tmp_path: Path) -> None
             await node.create(pod("web"))
             await node.until_ready("web")
             changed = await node.get("web")
-            patch = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox", "targetContainerName": "app"}]}}
+            patch = {
+                "spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox", "targetContainerName": "app"}]}
+            }
             await node.client.patch(core_v1.Pod, "web", "default", patch, subresource="ephemeralcontainers")
             await node.until(lambda: node.containers("debug"))
             assert node.containers("debug")[0].config.target_pid_container == node.running("app").id
@@ -157,9 +159,7 @@ def test_restart_of_all_containers(tmp_path: Path) -> None:
         rules = [{"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}]
         watcher = {"name": "watcher", "restartPolicy": "Never", "restartPolicyRules": rules}
         async with Node(tmp_path, behaviours={"setup": Behaviour(runs_for=1)}) as node:
-            await node.create(
-                pod("web", {"name": "app"}, watcher, initContainers=[{"name": "setup"}])
-            )
+            await node.create(pod("web", {"name": "app"}, watcher, initContainers=[{"name": "setup"}]))
             await node.until_ready("web")
             sandboxes = list(node.machine.sandboxes)
             node.running("watcher").end(88)

@@ -1,0 +1,254 @@
+"""The node agent with real containers: what the kernel has to play along with."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from podling.api import core_v1, errors, meta_v1
+from podling.api.struct import from_dict
+from podling.apiserver.app import ApiServer
+from podling.client.client import ApiClient
+from podling.kubelet.agent import Kubelet
+from podling.kubelet.config import KubeletConfig
+from podling.store.memory import MemoryStore
+from tests.real.runtime.runtime_harness import BusyboxImages, LoopbackNetwork
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix=f"podling-k{os.getpid()}-", dir="/tmp"))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+class Node:
+    """One node on this machine, with an API server in memory."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+
+    async def __aenter__(self) -> Node:
+        self.store = MemoryStore()
+        await self.store.open()
+        self.api = ApiServer(self.store)
+        await self.api.start()
+        self.client = ApiClient(self.api)  # type: ignore[arg-type]
+        for name in ("default", "kube-node-lease"):
+            await self.client.create(core_v1.Namespace(metadata=meta_v1.ObjectMeta(name=name)))
+            account = meta_v1.ObjectMeta(name="default", namespace=name)
+            await self.client.create(core_v1.ServiceAccount(metadata=account, automount_service_account_token=False))
+        self.images = BusyboxImages(self.home / "images")
+        self.network = LoopbackNetwork()
+        await self.boot()
+        return self
+
+    async def boot(self) -> None:
+        from podling.runtime.oci import OciRuntime
+
+        self.runtime = OciRuntime(self.home / "state", self.home / "run", self.images, self.network, tune_kernel=False)
+        config = KubeletConfig(
+            node_name="real",
+            node_ips=("127.0.0.1",),
+            root_dir=str(self.home / "kubelet"),
+            log_dir=str(self.home / "logs"),
+            container_log_dir=str(self.home / "links"),
+            cgroup_root=f"/podling-test-{self.home.name}",
+            eviction=(),
+        )
+        self.kubelet = Kubelet(self.client, self.runtime, self.images, config)
+        await self.kubelet.start()
+
+    async def crash(self) -> None:
+        """The agent vanishes: nothing is told to anybody."""
+        tasks = [*self.kubelet._tasks, *(w._task for w in self.kubelet.workers.values() if w._task is not None)]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.kubelet.close()
+
+    async def __aexit__(self, *_: object) -> None:
+        from podling.runtime.teardown import teardown
+
+        for pod in (await self.client.list(core_v1.Pod)).items:
+            name = pod.metadata.name or ""
+            await self.client.delete(core_v1.Pod, name, "default", grace_period_seconds=0)
+        await until(lambda: not self.kubelet.workers, 30)
+        await self.kubelet.close()
+        await teardown(self.home / "state", self.home / "run", self.images, self.network)
+        await self.api.close()
+        await self.store.close()
+
+    async def create(self, name: str, *containers: dict[str, Any], **spec: Any) -> core_v1.Pod:
+        given = [{"image": "busybox", "imagePullPolicy": "IfNotPresent", **c} for c in containers]
+        body = {"nodeName": "real", "terminationGracePeriodSeconds": 1, "containers": given, **spec}
+        pod = from_dict({"metadata": {"name": name, "namespace": "default"}, "spec": body}, core_v1.Pod)
+        return await self.client.create(pod)
+
+    async def status(self, name: str) -> core_v1.PodStatus:
+        return (await self.client.get(core_v1.Pod, name, "default")).status or core_v1.PodStatus()
+
+    async def until_phase(self, name: str, phase: str) -> core_v1.PodStatus:
+        async def holds() -> bool:
+            return (await self.status(name)).phase == phase
+
+        await until(holds, 20)
+        return await self.status(name)
+
+    async def gone(self, name: str) -> bool:
+        try:
+            await self.client.get(core_v1.Pod, name, "default")
+        except errors.StatusError as error:
+            return errors.is_not_found(error)
+        return False
+
+    def log(self, pod: core_v1.Pod, container: str, attempt: int = 0) -> str:
+        directory = self.home / "logs" / f"default_{pod.metadata.name}_{pod.metadata.uid}"
+        return (directory / container / f"{attempt}.log").read_text()
+
+
+async def until(holds: Callable[[], bool | Awaitable[bool]], seconds: float) -> float:
+    began = time.monotonic()
+    while True:
+        value = holds()
+        if not isinstance(value, bool):
+            value = await value
+        if value:
+            return time.monotonic() - began
+        assert time.monotonic() - began < seconds, f"not within {seconds} s"
+        await asyncio.sleep(0.01)
+
+
+def run(home: Path, main: Callable[[Node], Coroutine[Any, Any, None]]) -> None:
+    async def whole() -> None:
+        async with Node(home) as node:
+            await main(node)
+
+    asyncio.run(whole())
+
+
+def _sh(script: str, name: str = "app", **more: Any) -> dict[str, Any]:
+    return {"name": name, "command": ["/bin/sh", "-c", script], **more}
+
+
+def test_a_pod_runs_to_its_end(home: Path) -> None:
+    async def main(node: Node) -> None:
+        script = (
+            "echo hello $NAME; cat /etc/hosts /proc/self/cgroup; hostname; echo said > /dev/termination-log; exit 3"
+        )
+        made = await node.create(
+            "job",
+            _sh(script, env=[{"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]),
+            restartPolicy="Never",
+            hostAliases=[{"ip": "10.1.2.3", "hostnames": ["foo.local"]}],
+        )
+        status = await node.until_phase("job", "Failed")
+        ended = (status.container_statuses or [])[0].state
+        assert ended is not None and ended.terminated is not None
+        assert (ended.terminated.exit_code, ended.terminated.reason) == (3, "Error")
+        assert ended.terminated.message == "said\n"
+        text = node.log(made, "app")
+        assert "hello job" in text
+        assert "# Kubernetes-managed hosts file." in text
+        assert "10.1.2.3\tfoo.local" in text
+        assert f"/kubepods/besteffort/pod{made.metadata.uid}/" in text
+        links = list((node.home / "links").iterdir())
+        assert len(links) == 1 and links[0].name.startswith("job_default_app-") and links[0].exists()
+
+    run(home, main)
+
+
+def test_init_containers_fill_a_shared_volume(home: Path) -> None:
+    async def main(node: Node) -> None:
+        mount = [{"name": "shared", "mountPath": "/data"}]
+        init = {"image": "busybox", **_sh("echo made > /data/file", "setup", volumeMounts=mount)}
+        made = await node.create(
+            "web",
+            _sh("cat /data/file; exec sleep 1000", volumeMounts=mount),
+            initContainers=[init],
+            volumes=[{"name": "shared", "emptyDir": {}}],
+        )
+        await node.until_phase("web", "Running")
+        await until(lambda: "made" in node.log(made, "app"), 5)
+        await node.client.delete(core_v1.Pod, "web", "default")
+        await until(lambda: node.gone("web"), 10)
+        await until(lambda: not node.kubelet.workers, 10)
+        assert not (node.home / "kubelet" / "pods" / (made.metadata.uid or "")).exists()
+
+    run(home, main)
+
+
+def test_exec_probes_and_hooks(home: Path) -> None:
+    async def main(node: Node) -> None:
+        container = _sh(
+            "sleep 0.3; touch /tmp/up; exec sleep 1000",
+            readinessProbe={"exec": {"command": ["cat", "/tmp/up"]}},
+            lifecycle={"postStart": {"exec": {"command": ["touch", "/tmp/hooked"]}}},
+        )
+        await node.create("web", container)
+
+        async def ready() -> bool:
+            found = (await node.status("web")).container_statuses or []
+            return bool(found and found[0].ready)
+
+        assert await until(ready, 10) < 3
+        (worker,) = node.kubelet.workers.values()
+        result = await node.runtime.exec_sync(worker.runtime.containers[0].id, ("cat", "/tmp/hooked"), 5)
+        assert result.exit_code == 0
+
+    run(home, main)
+
+
+def test_killed_for_memory(home: Path) -> None:
+    async def main(node: Node) -> None:
+        limits = {"limits": {"memory": "16Mi"}}
+        await node.create("hungry", {"name": "app", "command": ["tail", "/dev/zero"], "resources": limits},
+                          restartPolicy="Never")  # fmt: skip
+        status = await node.until_phase("hungry", "Failed")
+        ended = (status.container_statuses or [])[0].state
+        assert ended is not None and ended.terminated is not None
+        assert (ended.terminated.exit_code, ended.terminated.reason) == (137, "OOMKilled")
+
+    run(home, main)
+
+
+def test_a_crash_of_the_agent_leaves_pods_alone(home: Path) -> None:
+    async def main(node: Node) -> None:
+        made = await node.create("web", _sh("exec sleep 1000"))
+        await node.create("job", _sh("sleep 1; exit 5"), restartPolicy="Never")
+        await node.until_phase("web", "Running")
+        await node.until_phase("job", "Running")
+        before = await node.status("web")
+        await node.crash()
+        await asyncio.sleep(1.5)
+        await node.boot()
+        status = await node.until_phase("job", "Failed")
+        ended = (status.container_statuses or [])[0].state
+        assert ended is not None and ended.terminated is not None and ended.terminated.exit_code == 5
+        after = await node.status("web")
+        assert after.container_statuses == before.container_statuses
+        assert made.metadata.uid in node.kubelet.workers
+
+    run(home, main)
+
+
+def test_run_as_non_root_and_read_only(home: Path) -> None:
+    async def main(node: Node) -> None:
+        context = {"runAsUser": 1000, "runAsNonRoot": True, "readOnlyRootFilesystem": True}
+        made = await node.create("web", _sh("id -u; touch /x || echo refused", securityContext=context),
+                                 restartPolicy="Never")  # fmt: skip
+        await node.until_phase("web", "Succeeded")
+        text = node.log(made, "app")
+        assert " F 1000\n" in text and "refused" in text
+
+    run(home, main)
