@@ -222,5 +222,6 @@ async def _run(*argv: str, cwd: str, stdout: int | None = None) -> bytes:
     if process.returncode != 0:
         lines = [line for line in err.decode("utf-8", "replace").splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith("E:")] or lines or [f"exit code {process.returncode}"]
-        raise ImageError(f"{argv[0]} failed: {errors[0].removeprefix('E:').strip()}")
+        text = errors[0].removeprefix("E:").strip().removeprefix(f"{argv[0]}: error: ")
+        raise ImageError(f"{argv[0]} failed: {text}")
     return out or b""

@@ -201,3 +201,74 @@ async def test_usage_counts_shared_layers_once(store: ImageStore, tmp_path: Path
     after = await store.usage()
     assert before.used_bytes >= 53_248
     assert after.used_bytes - before.used_bytes < 20_000
+
+
+async def test_without_root_layers_wait_for_the_first_mount(
+    store: ImageStore, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tar(member("tmp", mode=0o1777))
+    built = Built([base, tar(member("tmp/x", b"1"))])
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: 1000)
+        image = await _add(store, tmp_path, built, "x:1")
+        assert os.listdir(f"{store.layout.root}/layers") == []
+        found = await store.status("x:1")
+        assert found is not None and found.size == sum(layer["size"] for layer in built.layers)
+        # Nothing that is needed is swept away.
+        await _add(ImageStore(store.layout.root), tmp_path, simple(), "y:1")
+    await store.mount(image, "c1", str(root))
+    assert (root / "tmp/x").exists() and stat.S_IMODE((root / "tmp").stat().st_mode) == 0o1777
+    await store.unmount("c1", str(root))
+    await store.remove("y:1")
+    kept = {f"sha256:{name}" for name in os.listdir(f"{store.layout.root}/blobs/sha256")}
+    assert kept.isdisjoint(layer["digest"] for layer in built.layers)
+    assert await store.status("x:1") is not None
+
+
+async def test_use_is_remembered(store: ImageStore, tmp_path: Path, root: Path) -> None:
+    image = await _add(store, tmp_path, simple(), "x:1")
+    os.utime(store.layout.used(image), (1, 1))
+    assert store.last_used(image).timestamp() == 1
+    await store.mount(image, "c1", str(root))
+    assert store.last_used(image).timestamp() > 1_000_000
+    assert await store.in_use() == {image} and await store.mounted() == {"c1": str(root)}
+
+
+async def test_pins_stay_through_a_new_import(store: ImageStore, tmp_path: Path) -> None:
+    image = await _add(store, tmp_path, simple(), "x:1")
+    await store.pin("x:1")
+    await _add(store, tmp_path, simple(), "x:1")
+    found = await store.status(image)
+    assert found is not None and found.pinned
+
+
+async def test_many_processes_change_the_store_at_once(tmp_path: Path) -> None:
+    """Pulls, tags and removals of four processes; in the end nothing is lost and nothing is left."""
+    place = str(tmp_path / "store")
+    folders = [str(write_layout(tmp_path / f"l{n}", (simple(str(n)), f"x{n}:1"))) for n in range(4)]
+    script = """
+import asyncio, sys
+from podling.images.archive import import_archive
+from podling.images.store import ImageStore
+async def main(place, folder, number):
+    store = ImageStore(place)
+    for turn in range(5):
+        image = (await import_archive(store, folder))[0]
+        await store.tag(image.id, f"t{number}:{turn}")
+        assert (await store.status(f"t{number}:{turn}")).id == image.id
+        if turn < 4:
+            await store.remove(image.id)
+            assert await store.status(f"t{number}:{turn}") is None
+asyncio.run(main(*sys.argv[1:]))
+"""
+    processes = [
+        await asyncio.create_subprocess_exec(sys.executable, "-c", script, place, folder, str(number))
+        for number, folder in enumerate(folders)
+    ]
+    assert [await process.wait() for process in processes] == [0, 0, 0, 0]
+    store = ImageStore(place)
+    names = sorted(tag for image in await store.list() for tag in image.repo_tags)
+    assert names == sorted(f"docker.io/library/{tag}" for n in range(4) for tag in (f"x{n}:1", f"t{n}:4"))
+    for name in names:
+        await store.remove(name)
+    assert os.listdir(f"{place}/layers") == [] and os.listdir(f"{place}/refs") == []
