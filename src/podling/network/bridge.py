@@ -63,6 +63,9 @@ class BridgeNetwork:
         self._set_sysctls()
         for cidr, gateway in zip(config.pod_cidrs, config.gateways, strict=True):
             self._netlink.add_address(self._bridge, f"{gateway}/{ipaddress.ip_network(cidr).prefixlen}")
+        if config.dual_stack:
+            # The kernel looks for the neighbours that it forwards to from a link-local address, or not at all.
+            self._netlink.add_address(self._bridge, "fe80::1/64", scope=SCOPE_LINK)
         for address in config.local_addresses:
             length = 32 if version(address) == 4 else 128
             # Of host scope: never taken as the source address of the node's own traffic.

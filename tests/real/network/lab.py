@@ -65,8 +65,9 @@ class Lab:
             writer.close()
 
         with netns.entered(path):
-            listener = socket.create_server((address, port))
-            datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            listener = socket.create_server((address, port), family=family)
+            datagram = socket.socket(family, socket.SOCK_DGRAM)
             datagram.bind((address, port))
         datagram.setblocking(False)
         server = await asyncio.start_server(reply, sock=listener)
@@ -77,7 +78,7 @@ class Lab:
     async def tcp(self, path: str, address: str, port: int, *, source: str = "", patience: float = 3) -> str:
         """What a server answers; raises OSError (refused, unreachable) or TimeoutError."""
         with netns.entered(path):
-            client = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            client = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         if source:
             client.bind((source, 0))
         client.setblocking(False)

@@ -205,7 +205,12 @@ async def test_dual_stack(lab: Lab) -> None:
         first = await network.attach("sandbox-1", one)
         await network.attach("sandbox-2", two, (PortMapping(8080, 80),))
         assert first.ips == ("10.77.1.2", "fd77:0:0:1::2")
-        assert "fd77:0:0:1::1" in lab.command(one, "ip", "-6", "route", "get", "fd77:0:0:1::3")
+        await lab.serve(two, 80, "two", address="::")
+        assert await lab.tcp(one, "fd77:0:0:1::3", 80) == "two fd77:0:0:1::2"
+        assert await lab.tcp(lab.host, "fd77:0:0:1::3", 80) == "two fd77:0:0:1::1"
+        assert await lab.tcp(one, "fd77:0:0:1::1", 8080) == "two fd77:0:0:1::2"
+        with pytest.raises(OSError, match=f"Errno {errno.EHOSTUNREACH}|Errno {errno.ENETUNREACH}"):
+            await lab.tcp(one, "fd77:0:0:9::9", 80)
     finally:
         await network.teardown()
         await network.close()

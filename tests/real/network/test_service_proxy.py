@@ -52,15 +52,16 @@ def endpoints(
 class Node:
     """A node with three pods, `client`, `a` and `b`; the last two answer with their names on port 8080."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, *, dual: bool = False) -> None:
+        six = {"pods": ("fd77:0:0:1::/64",), "all": ("fd77::/48",), "services": ("fd78::/112",)} if dual else {}
         self.lab = lab
         self.host = lab.host
         self.feed = Feed()
         self.network = BridgeNetwork(
             PodNetworkConfig(
-                pod_cidrs=("10.77.1.0/24",),
-                pod_ranges=("10.77.0.0/16",),
-                service_ranges=("10.78.0.0/16",),
+                pod_cidrs=("10.77.1.0/24", *six.get("pods", ())),
+                pod_ranges=("10.77.0.0/16", *six.get("all", ())),
+                service_ranges=("10.78.0.0/16", *six.get("services", ())),
                 node_ranges=("10.79.0.0/24",),
                 state_file=str(lab.directory / "leases.json"),
                 bridge="pods0",
@@ -73,9 +74,9 @@ class Node:
             self.informers,
             ProxyConfig(
                 node_name="n1",
-                pod_cidrs=("10.77.1.0/24",),
-                pod_ranges=("10.77.0.0/16",),
-                service_ranges=("10.78.0.0/16",),
+                pod_cidrs=("10.77.1.0/24", *six.get("pods", ())),
+                pod_ranges=("10.77.0.0/16", *six.get("all", ())),
+                service_ranges=("10.78.0.0/16", *six.get("services", ())),
                 node_ranges=("10.79.0.0/24",),
                 table="test-services",
                 netns=lab.host,
@@ -91,6 +92,8 @@ class Node:
             self.ips[name] = (await self.network.attach(name, self.pods[name])).ips[0]
         for name in ("a", "b"):
             await self.lab.serve(self.pods[name], 8080, name)
+            if len(self.network.config.pod_cidrs) > 1:
+                await self.lab.serve(self.pods[name], 8086, name, address="::")
         self.informers.start()
         await self.proxier.start()
 
@@ -149,6 +152,13 @@ async def test_services_work_when_the_kernel_shows_bridged_frames_to_netfilter(n
 async def test_a_pod_reaches_itself_through_its_service(node: Node) -> None:
     await node.put(service("web", "10.78.0.1"), endpoints("web", [node.ips["a"]]))
     assert await node.ask("10.78.0.1", 80, from_=node.pods["a"], times=1) == {"a 10.77.1.1": 1}
+
+
+async def test_the_node_itself_as_an_endpoint(node: Node) -> None:
+    await node.lab.serve(node.host, 6443, "api")
+    await node.put(service("api", "10.78.0.1"), endpoints("api", ["10.77.1.1"], (None, 6443, "TCP")))
+    assert await node.ask("10.78.0.1", 80, times=1) == {f"api {node.ips['client']}": 1}
+    assert await node.ask("10.78.0.1", 80, from_=node.host, times=1) == {"api 10.77.1.1": 1}
 
 
 async def test_endpoints_come_and_go(node: Node) -> None:
@@ -335,3 +345,24 @@ async def test_a_restart_of_the_proxy_interrupts_nothing(node: Node) -> None:
     await node.proxier.start()
     await node.put(endpoints("web", [node.ips["b"]]))
     assert {a[0] for a in await node.ask("10.78.0.1", 80)} == {"b"}
+
+
+async def test_dual_stack_services(lab: Lab) -> None:
+    node = Node(lab, dual=True)
+    try:
+        await node.start()
+        web = service("web", "10.78.0.1", cluster_ips=["10.78.0.1", "fd78::1"])
+        six = endpoints("web", ["fd77:0:0:1::3", "fd77:0:0:1::4"], (None, 8086, "TCP"))
+        six.metadata.name, six.address_type = "web-6", "IPv6"
+        await node.put(web, endpoints("web", [node.ips["a"], node.ips["b"]]), six)
+        assert {answer[0] for answer in await node.ask("10.78.0.1", 80)} == {"a", "b"}
+        assert set(await node.ask("fd78::1", 80)) == {"a fd77:0:0:1::2", "b fd77:0:0:1::2"}
+        assert {a.split()[0] for a in await node.ask("fd78::1", 80, from_=node.pods["a"])} == {"a", "b"}
+        assert {a.split()[0] for a in await node.ask("fd78::1", 80, from_=node.host)} == {"a", "b"}
+        six.endpoints = []
+        await node.put(six)
+        for source in (node.pods["client"], node.host):
+            with pytest.raises(ConnectionRefusedError):
+                await node.lab.tcp(source, "fd78::1", 80)
+    finally:
+        await node.close()
