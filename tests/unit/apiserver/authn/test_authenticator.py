@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from multidict import CIMultiDict
 
-from authn.test_service_accounts import KEY, Objects
+from apiserver.authn.test_service_accounts import KEY, Objects
 from podling import clock
 from podling.api import authentication_v1, core_v1, meta_v1
 from podling.api.errors import StatusError

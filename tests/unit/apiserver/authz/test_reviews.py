@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from authz.test_rbac import ALICE, binding, cluster_binding, cluster_role, role, rule
+from apiserver.authz.test_rbac import ALICE, binding, cluster_binding, cluster_role, role, rule
 from podling import clock
 from podling.api import authentication_v1, authorization_v1
 from podling.api.errors import StatusError

@@ -1,0 +1,220 @@
+"""Unmodified kubectl asks who it is and what it may do, over TLS, of an API server with everything in place."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from podling.api import core_v1, meta_v1
+from podling.apiserver.assembly import Assembly, Settings
+from podling.apiserver.authz import policy
+from podling.apiserver.server import HttpServer, tls_context
+from podling.client.client import ApiClient
+from podling.cluster import pki
+from podling.store.memory import MemoryStore
+
+every_kubectl = pytest.mark.parametrize(
+    "kubectl", ["/usr/bin/kubectl", str(Path(sys.executable).parent / "kubectl")], ids=["1.32", "1.37"]
+)
+
+
+class Server:
+    """An API server on loopback, with the default policy and a service account."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.pki = pki.Pki(directory / "pki")
+        self.store = MemoryStore()
+        self.assembly = Assembly(self.store, Settings(signing_key=self.pki.service_account_key().key))
+        self.http = HttpServer(self.assembly.app)
+        self.client = ApiClient(self.assembly.app)
+
+    async def start(self) -> None:
+        pair = self.pki.serving("apiserver", "kube-apiserver", ips=["127.0.0.1"])
+        await self.store.open()
+        await self.assembly.start()
+        tls = tls_context(str(pair.certificate_path), str(pair.key_path), str(self.pki.path("ca.crt")))
+        self.port = await self.http.start(tls=tls)
+        for namespace in ("default", "kube-system", "kube-public"):
+            with contextlib.suppress(Exception):
+                await self.client.create(core_v1.Namespace(metadata=meta_v1.ObjectMeta(name=namespace)))
+        await policy.reconcile(self.client)
+        meta = meta_v1.ObjectMeta(name="builder", namespace="default")
+        await self.client.create(core_v1.ServiceAccount(metadata=meta))
+
+    async def close(self) -> None:
+        await self.http.close()
+        await self.assembly.app.close()
+        await self.store.close()
+
+    def kubeconfig(self, user: str, *groups: str, token: str = "") -> str:
+        path = self.directory / f"{user}.kubeconfig"
+        pair = None if token else self.pki.client(user, user, groups)
+        text = pki.kubeconfig(
+            server=f"https://127.0.0.1:{self.port}",
+            ca=self.pki.ca.certificate,
+            certificate=pair.certificate if pair else None,
+            key=pair.key if pair else None,
+            token=token or None,
+        )
+        pki.write_kubeconfig(path, text)
+        return str(path)
+
+    async def run(self, kubectl: str, kubeconfig: str, *args: str, stdin: bytes = b"") -> tuple[int, str, str]:
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(
+            kubectl,
+            *args,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env={"HOME": str(self.directory), "KUBECONFIG": kubeconfig, "PATH": os.environ["PATH"]},
+        )
+        out, err = await asyncio.wait_for(process.communicate(stdin), 60)
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+
+@pytest_asyncio.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    made = Server(tmp_path)
+    await made.start()
+    yield made
+    await made.close()
+
+
+@every_kubectl
+async def test_whoami(server: Server, kubectl: str) -> None:
+    config = server.kubeconfig("alice", "devs", "ops")
+    code, out, err = await server.run(kubectl, config, "auth", "whoami")
+    assert code == 0, err
+    assert "alice" in out and "[devs ops system:authenticated]" in out
+    assert "X509SHA256=" in out
+
+
+@every_kubectl
+async def test_rights_come_with_a_binding_and_go_with_it(server: Server, kubectl: str) -> None:
+    admin = server.kubeconfig("root", "system:masters")
+    alice = server.kubeconfig("alice", "devs")
+
+    async def may(*args: str) -> str:
+        return (await server.run(kubectl, alice, "auth", "can-i", *args))[1].strip()
+
+    assert await may("list", "pods") == "no"
+    code, _, err = await server.run(kubectl, alice, "get", "pods")
+    assert code == 1
+    assert (
+        'pods is forbidden: User "alice" cannot list resource "pods" in API group "" in the namespace "default"' in err
+    )
+    made = await server.run(kubectl, admin, "create", "role", "r", "--verb=get,list", "--resource=pods")
+    assert made[0] == 0, made
+    made = await server.run(kubectl, admin, "create", "rolebinding", "b", "--role=r", "--group=devs")
+    assert made[0] == 0, made
+    assert await may("list", "pods") == "yes"
+    assert await may("list", "pods", "-n", "kube-system") == "no"
+    assert await may("get", "/version") == "yes"
+    code, out, _ = await server.run(kubectl, alice, "auth", "can-i", "--list")
+    assert code == 0 and "pods" in out and "selfsubjectaccessreviews.authorization.k8s.io" in out
+    await server.run(kubectl, admin, "delete", "rolebinding", "b")
+    assert await may("list", "pods") == "no"
+
+
+@every_kubectl
+async def test_impersonation(server: Server, kubectl: str) -> None:
+    admin = server.kubeconfig("root", "system:masters")
+    code, out, _ = await server.run(
+        kubectl, admin, "auth", "whoami", "--as=bob", "--as-group=a", "--as-group=b", "--as-uid=7"
+    )
+    assert code == 0
+    assert "bob" in out and "[a b system:authenticated]" in out and "7" in out
+    code, out, _ = await server.run(
+        kubectl, admin, "auth", "can-i", "create", "pods", "--as=system:serviceaccount:kube-system:job-controller"
+    )
+    assert (code, out) == (0, "yes\n")
+    alice = server.kubeconfig("alice")
+    code, _, err = await server.run(kubectl, alice, "get", "pods", "--as=root", "--as-group=system:masters")
+    assert code == 1
+    assert 'users "root" is forbidden: User "alice" cannot impersonate resource "users" in API group ""' in err
+
+
+@every_kubectl
+async def test_a_service_account_token_is_issued_and_used(server: Server, kubectl: str) -> None:
+    admin = server.kubeconfig("root", "system:masters")
+    code, token, err = await server.run(kubectl, admin, "create", "token", "builder", "--duration=20m")
+    assert code == 0, err
+    config = server.kubeconfig("builder", token=token.strip())
+    code, out, err = await server.run(kubectl, config, "auth", "whoami")
+    assert code == 0, err
+    assert "system:serviceaccount:default:builder" in out and "JTI=" in out
+    assert "[system:serviceaccounts system:serviceaccounts:default system:authenticated]" in out
+    code, out, err = await server.run(kubectl, config, "get", "--raw", "/.well-known/openid-configuration")
+    assert code == 0 and '"issuer":"https://kubernetes.default.svc.cluster.local"' in out, err
+    code, out, err = await server.run(kubectl, config, "get", "--raw", "/openid/v1/jwks")
+    assert code == 0 and '"kty":"EC"' in out, err
+    await server.run(kubectl, admin, "delete", "serviceaccount", "builder")
+    code, _, err = await server.run(kubectl, config, "get", "pods")
+    assert code == 1
+    assert "You must be logged in to the server" in err or "Unauthorized" in err
+
+
+@every_kubectl
+async def test_nobody_grants_what_they_do_not_hold(server: Server, kubectl: str) -> None:
+    admin = server.kubeconfig("root", "system:masters")
+    granted = ["create", "clusterrole", "rbac", "--verb=*", "--resource=roles,rolebindings"]
+    assert (await server.run(kubectl, admin, *granted))[0] == 0
+    bound = ["create", "rolebinding", "rbac", "--clusterrole=rbac", "--user=alice"]
+    assert (await server.run(kubectl, admin, *bound))[0] == 0
+    alice = server.kubeconfig("alice")
+    # `--verb=*` on roles includes bind and escalate; on cluster roles nothing is held, so binding one takes its rights.
+    own = await server.run(kubectl, alice, "create", "rolebinding", "x", "--clusterrole=cluster-admin", "--user=alice")
+    assert own[0] == 1
+    assert 'user "alice" (groups=["system:authenticated"]) is attempting to grant RBAC permissions not' in own[2]
+    assert '{APIGroups:["*"], Resources:["*"], Verbs:["*"]}' in own[2]
+
+
+@every_kubectl
+async def test_a_wrong_or_missing_credential(server: Server, kubectl: str) -> None:
+    config = server.kubeconfig("nobody", token="not-a-token")
+    code, _, err = await server.run(kubectl, config, "get", "pods")
+    assert code == 1
+    assert "You must be logged in to the server" in err or "Unauthorized" in err
+
+
+@every_kubectl
+async def test_subject_access_reviews_are_created_like_other_objects(server: Server, kubectl: str) -> None:
+    admin = server.kubeconfig("root", "system:masters")
+    review = b"""
+apiVersion: authorization.k8s.io/v1
+kind: SubjectAccessReview
+spec:
+  user: system:kube-scheduler
+  resourceAttributes: {verb: create, resource: pods, subresource: binding, namespace: default}
+"""
+    shown = "-o=jsonpath={.status.allowed} {.status.reason}"
+    code, out, err = await server.run(kubectl, admin, "create", "--validate=false", "-f", "-", shown, stdin=review)
+    assert code == 0, err
+    assert out == (
+        'true RBAC: allowed by ClusterRoleBinding "system:kube-scheduler" of ClusterRole "system:kube-scheduler" '
+        'to User "system:kube-scheduler"'
+    )
+
+
+@every_kubectl
+async def test_reconcile_takes_roles_from_a_file(server: Server, kubectl: str) -> None:
+    admin = server.kubeconfig("root", "system:masters")
+    role = b"""
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: viewer}
+rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]
+"""
+    code, out, err = await server.run(kubectl, admin, "auth", "reconcile", "-f", "-", stdin=role)
+    assert code == 0, err
+    assert "clusterrole.rbac.authorization.k8s.io/viewer reconciled" in out
