@@ -10,30 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from podling import clock
+from podling.runtime import fake_script
+from podling.runtime.fake_script import Node, Unparsable
 
 #: Takes what a process writes: (stream, bytes), stream being "stdout" or "stderr".
 Write = Callable[[str, bytes], None]
 
-_TOKEN = re.compile(
-    r"""(?P<skip>[ \t]+|\\\n|(?:(?<=\s)|^)\#[^\n]*)
-      | (?P<op>2>&1|1?>&2|[12]?>>|[12]?>|&&|\|\||[;&|<()\n])
-      | (?P<word>(?:[^\s;&|<>()'"\\$]|\\.|'[^']*'|"(?:[^"\\]|\\.)*"|\$\([^)]*\)|\$\{[^}]*\}|\$)+)""",
-    re.VERBOSE | re.DOTALL,
-)
 _EXPANSION = re.compile(r"\$\((?P<sub>[^)]*)\)|\$\{(?P<braced>[^}]*)\}|\$(?P<name>[A-Za-z_]\w*|[?$@#0-9])")
 _DURATION = re.compile(r"([0-9.]+)([smhd]?)$")
 _UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SHELLS = frozenset({"sh", "bash", "ash", "dash"})
-_CLOSING = frozenset({"done", "fi", "do", "then", "else", "elif", "}", ")"})
 #: A loop that goes round so often without time passing is a busy loop: it is taken to spin for ever.
 _SPINS = 1000
-
-
-class Unparsable(Exception):
-    """The script uses what this shell does not know."""
 
 
 class _Exit(Exception):
@@ -43,123 +34,6 @@ class _Exit(Exception):
 
 class _Unknown(Exception):
     """A command that is not built in."""
-
-
-Node = tuple[object, ...]
-
-
-class _Parser:
-    """Recursive descent over tokens; nodes are tuples that begin with their kind."""
-
-    def __init__(self, script: str) -> None:
-        self._tokens = list(_tokens(script))
-        self._at = 0
-
-    def parse(self) -> Node:
-        node = self._list()
-        if self._at < len(self._tokens):
-            raise Unparsable(self._tokens[self._at])
-        return node
-
-    def _peek(self) -> str | None:
-        return self._tokens[self._at] if self._at < len(self._tokens) else None
-
-    def _next(self) -> str:
-        token = self._peek()
-        if token is None:
-            raise Unparsable("unexpected end")
-        self._at += 1
-        return token
-
-    def _expect(self, token: str) -> None:
-        if self._next() != token:
-            raise Unparsable(f"expected {token}")
-
-    def _list(self) -> Node:
-        items: list[Node] = []
-        while True:
-            while self._peek() in (";", "\n"):
-                self._at += 1
-            token = self._peek()
-            if token is None or token in _CLOSING:
-                return ("list", items)
-            item = self._and_or()
-            if self._peek() == "&":
-                self._at += 1
-                item = ("background", item)
-            items.append(item)
-
-    def _and_or(self) -> Node:
-        node = self._command()
-        while (operator := self._peek()) in ("&&", "||"):
-            self._at += 1
-            node = (operator, node, self._command())
-        return node
-
-    def _command(self) -> Node:
-        token = self._peek()
-        if token in ("while", "until"):
-            self._at += 1
-            condition = self._list()
-            self._expect("do")
-            body = self._list()
-            self._expect("done")
-            return (token, condition, body)
-        if token == "if":
-            self._at += 1
-            return self._if()
-        if token in ("{", "("):
-            self._at += 1
-            body = self._list()
-            self._expect("}" if token == "{" else ")")
-            return body
-        if token == "!":
-            self._at += 1
-            return ("!", self._command())
-        return self._simple()
-
-    def _if(self) -> Node:
-        condition = self._list()
-        self._expect("then")
-        body = self._list()
-        token = self._next()
-        if token == "elif":
-            return ("if", condition, body, self._if())
-        otherwise: Node = ("list", [])
-        if token == "else":
-            otherwise = self._list()
-            token = self._next()
-        if token != "fi":
-            raise Unparsable("expected fi")
-        return ("if", condition, body, otherwise)
-
-    def _simple(self) -> Node:
-        words: list[str] = []
-        redirects: list[tuple[str, str]] = []
-        while (token := self._peek()) is not None and token not in (";", "\n", "&&", "||", "&", ")"):
-            self._at += 1
-            if token in ("|", "<", "("):
-                raise Unparsable(token)
-            if token.endswith((">&1", ">&2")):
-                redirects.append((token, ""))
-            elif token.endswith(">"):
-                redirects.append((token, self._next()))
-            else:
-                words.append(token)
-        if not words and not redirects:
-            raise Unparsable("empty command")
-        return ("simple", words, redirects)
-
-
-def _tokens(script: str) -> Iterator[str]:
-    at = 0
-    while at < len(script):
-        match = _TOKEN.match(script, at)
-        if match is None:
-            raise Unparsable(script[at:])
-        if match.lastgroup != "skip":
-            yield match.group()
-        at = match.end()
 
 
 def seconds(text: str) -> float | None:
@@ -223,7 +97,7 @@ class Process:
             if len(argv) < 3:
                 return 2
             try:
-                tree = _Parser(argv[2]).parse()
+                tree = fake_script.parse(argv[2])
             except Unparsable:
                 return await self._unknown(argv)
             return await self._node(tree, write)
@@ -233,25 +107,32 @@ class Process:
         return await command(self, argv[1:], write)
 
     async def _node(self, node: Node, write: Write) -> int:
-        kind = node[0]
-        if kind == "list":
-            for item in node[1]:  # type: ignore[attr-defined]
-                self._status = await self._node(item, write)
-            return self._status
-        if kind == "background":
-            self._background.append(asyncio.get_running_loop().create_task(self._job(node[1], write)))  # type: ignore[arg-type]
-            return 0
-        if kind in ("&&", "||"):
-            status = await self._node(node[1], write)  # type: ignore[arg-type]
-            return await self._node(node[2], write) if (status == 0) == (kind == "&&") else status  # type: ignore[arg-type]
-        if kind == "!":
-            return int(await self._node(node[1], write) == 0)  # type: ignore[arg-type]
-        if kind == "if":
-            taken = node[2] if await self._node(node[1], write) == 0 else node[3]  # type: ignore[arg-type]
-            return await self._node(taken, write)  # type: ignore[arg-type]
-        if kind in ("while", "until"):
-            return await self._loop(kind == "while", node[1], node[2], write)  # type: ignore[arg-type]
-        return await self._simple(node[1], node[2], write)  # type: ignore[arg-type]
+        match node:
+            case fake_script.Simple():
+                return await self._simple(node, write)
+            case fake_script.Sequence():
+                for item in node.items:
+                    self._status = await self._node(item, write)
+                return self._status if node.items else 0
+            case fake_script.Background():
+                self._background.append(asyncio.get_running_loop().create_task(self._job(node.body, write)))
+                return 0
+            case fake_script.AndOr():
+                status = await self._node(node.left, write)
+                return await self._node(node.right, write) if (status == 0) == node.both else status
+            case fake_script.Not():
+                return int(await self._node(node.body, write) == 0)
+            case fake_script.If():
+                taken = node.body if await self._node(node.condition, write) == 0 else node.otherwise
+                return await self._node(taken, write)
+            case fake_script.Loop():
+                return await self._loop(node, write)
+            case fake_script.For():
+                status = 0
+                for value in [field for word in node.words for field in self._fields(word)]:
+                    self._env[node.name] = value
+                    status = await self._node(node.body, write)
+                return status
 
     async def _job(self, node: Node, write: Write) -> int:
         try:
@@ -259,10 +140,10 @@ class Process:
         except _Exit as end:
             return end.code
 
-    async def _loop(self, wanted: bool, condition: Node, body: Node, write: Write) -> int:
+    async def _loop(self, node: fake_script.Loop, write: Write) -> int:
         status, spins, before = 0, 0, clock.elapsed()
-        while (await self._node(condition, write) == 0) == wanted:
-            status = await self._node(body, write)
+        while (await self._node(node.condition, write) == 0) == node.wanted:
+            status = await self._node(node.body, write)
             after = clock.elapsed()
             spins = spins + 1 if after == before else 0
             before = after
@@ -270,9 +151,9 @@ class Process:
                 await _for_ever()
         return status
 
-    async def _simple(self, words: list[str], redirects: list[tuple[str, str]], write: Write) -> int:
+    async def _simple(self, node: fake_script.Simple, write: Write) -> int:
         argv: list[str] = []
-        for word in words:
+        for word in node.words:
             assignment = re.match(r"([A-Za-z_]\w*)=", word) if not argv else None
             if assignment is not None:
                 self._env[assignment[1]] = self._expand(word[assignment.end() :])
@@ -281,12 +162,12 @@ class Process:
         if argv and argv[0] == "exec":
             argv = argv[1:]
             if argv:
-                raise _Exit(await self._argv(argv, self._redirected(redirects, write)))
-        sink = self._redirected(redirects, write)
+                raise _Exit(await self._argv(argv, self._redirected(node.redirects, write)))
+        sink = self._redirected(node.redirects, write)
         self._status = await self._argv(argv, sink) if argv else 0
         return self._status
 
-    def _redirected(self, redirects: list[tuple[str, str]], write: Write) -> Write:
+    def _redirected(self, redirects: tuple[tuple[str, str], ...], write: Write) -> Write:
         targets: dict[str, str] = {}
         merged = ""
         for operator, word in redirects:
@@ -376,6 +257,10 @@ class Process:
     async def _true(self, args: list[str], write: Write) -> int:
         return 0
 
+    async def _export(self, args: list[str], write: Write) -> int:
+        self._env.update(arg.partition("=")[::2] for arg in args if "=" in arg)
+        return 0
+
     async def _false(self, args: list[str], write: Write) -> int:
         return 1
 
@@ -450,7 +335,7 @@ class Process:
     async def _trap(self, args: list[str], write: Write) -> int:
         if len(args) >= 2 and any(name in ("TERM", "SIGTERM", "15") for name in args[1:]):
             try:
-                self._on_term = _Parser(args[0]).parse()
+                self._on_term = fake_script.parse(args[0])
             except Unparsable:
                 self._on_term = None
             self.handles_term = True
@@ -501,7 +386,7 @@ _COMMANDS: dict[str, Callable[[Process, list[str], Write], Awaitable[int]]] = {
     "set": Process._true,
     "cd": Process._true,
     "mkdir": Process._touch,
-    "export": Process._true,
+    "export": Process._export,
     "false": Process._false,
     "echo": Process._echo,
     "printf": Process._printf,
@@ -528,7 +413,7 @@ def knows(argv: Sequence[str]) -> bool:
         if len(argv) < 3 or not argv[1].endswith("c"):
             return False
         try:
-            _Parser(argv[2]).parse()
+            fake_script.parse(argv[2])
         except Unparsable:
             return False
         return True
