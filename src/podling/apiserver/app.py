@@ -223,6 +223,8 @@ class ApiServer:
             if info.verb in resource.verbs:
                 raise errors.path_not_found()
             raise not_allowed()
+        if info.verb in ("update", "patch") and not info.name:
+            raise not_allowed()
         if info.verb == "create" and (info.name and not (resource.name == "namespaces" and not resource.namespaced)):
             raise not_allowed()
         if resource.virtual:

@@ -38,12 +38,28 @@ class Streaming:
         self._app = app
         self._kubelets = kubelets
         self._proxy = passing or proxy.Proxy(app, kubelets)
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
-        """Let go of kept connections."""
+        """End what is running, and let go of kept connections. To be called before the HTTP server waits for requests
+        to end: a shell or a followed log has no end of its own."""
+        running, current = list(self._running), asyncio.current_task()
+        for task in running:
+            if task is not current:
+                task.cancel()
+        await asyncio.gather(*(t for t in running if t is not current), return_exceptions=True)
         await self._proxy.close()
 
     async def __call__(self, request: web.BaseRequest, info: RequestInfo, user: User) -> web.StreamResponse:
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
+        try:
+            return await self._serve(request, info)
+        finally:
+            self._running.discard(task)
+
+    async def _serve(self, request: web.BaseRequest, info: RequestInfo) -> web.StreamResponse:
         if info.subresource == "proxy":
             return await self._proxy.serve(request, info)
         if info.resource != "pods":

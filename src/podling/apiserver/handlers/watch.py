@@ -25,7 +25,7 @@ async def watch(call: Call) -> Answer:
         initial = options.send_initial_events is not False
     if initial and version:
         await hub.reach(version)
-    elif version is None or options.send_initial_events:
+    else:
         await hub.current()
     watch_ = Watch(
         cache,

@@ -18,7 +18,7 @@ from podling.apiserver.call import Answer, Call
 from podling.apiserver.codec import splice
 from podling.apiserver.entry import Entry
 from podling.apiserver.facet import WHOLE, Facet, Settle
-from podling.apiserver.strategy import Release
+from podling.apiserver.strategy import Release, Strategy
 from podling.machinery import validation
 from podling.store.base import Conflict, Delete, Op, Put
 
@@ -129,6 +129,7 @@ def _exists(call: Call, key: str, name: str) -> StatusError:
     there = call.served.cache.get(key)
     if there is not None and there.object.metadata.deletion_timestamp:
         error.status.message = f"object is being deleted: {error.status.message}"
+        return StatusError(error.status)
     return error
 
 
@@ -235,7 +236,7 @@ async def _modify_once(call: Call, make: Make, settle: Settle, create_missing: b
     meta.resource_version = None
     release = await strategy.begin_update(new, old, context) if not info.subresource else None
     try:
-        findings = [*_meta_findings(meta, old.metadata), *findings]
+        findings = [*_meta_findings(strategy, meta, old.metadata), *findings]
         if findings:
             raise errors.invalid(resource.kind, resource.group, info.name, findings)
         _count_generation(call, new, old)
@@ -291,11 +292,13 @@ def keep_system_fields(new: Any, old: Any) -> None:
     new.generate_name = new.generate_name or old.generate_name
 
 
-def _meta_findings(new: Any, old: Any) -> list[FieldError]:
-    """The version has been dealt with already."""
+def _meta_findings(strategy: Strategy[Any], new: Any, old: Any) -> list[FieldError]:
+    """Metadata is checked as that of a new object, and then as changed. The version has been dealt with already."""
     if msgspec.structs.replace(old, resource_version=None) == new:
         return []
-    return validation.object_meta_update(msgspec.structs.replace(new, resource_version="1"), old)
+    found = validation.object_meta(new, strategy.validate_name, namespaced=strategy.resource.namespaced)
+    changed = validation.object_meta_update(msgspec.structs.replace(new, resource_version="1"), old)
+    return [*found, *(f for f in changed if f not in found)]
 
 
 def _count_generation(call: Call, new: Any, old: Any) -> None:
