@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import msgspec
@@ -259,22 +259,41 @@ def _read(part: Part, path: str) -> bytes:
 
 
 def _plain(path: str, scratch: str) -> str:
-    """The archive itself, or what a compressed one holds, in a file in the folder `scratch`."""
+    """The archive itself, or what a compressed one or a pipe holds, in a file in the folder `scratch`."""
     if os.path.isdir(path):
         return path
-    with open(path, "rb") as file:
-        if file.read(512)[257:262] == b"ustar":
-            return path
-        file.seek(0)
-        plain = f"{scratch}/archive.{os.urandom(6).hex()}"
-        try:
-            with open(plain, "wb") as copy:
-                for block in decompressed(file):
-                    copy.write(block)
-        except BaseException:
-            unlink(plain)
-            raise
+    spooled = path if os.path.isfile(path) else _spool(_chunks(path), scratch)
+    try:
+        with open(spooled, "rb") as file:
+            if file.read(512)[257:262] == b"ustar":
+                return spooled
+            file.seek(0)
+            plain = _spool(decompressed(file), scratch)
+    except BaseException:
+        if spooled != path:
+            unlink(spooled)
+        raise
+    if spooled != path:
+        unlink(spooled)
     return plain
+
+
+def _chunks(path: str) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+
+def _spool(content: Iterable[bytes], scratch: str) -> str:
+    spooled = f"{scratch}/archive.{os.urandom(6).hex()}"
+    try:
+        with open(spooled, "wb") as out:
+            for block in content:
+                out.write(block)
+    except BaseException:
+        unlink(spooled)
+        raise
+    return spooled
 
 
 def _tar(path: str) -> _Tar:

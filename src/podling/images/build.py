@@ -17,7 +17,7 @@ from podling.images import reference as references
 from podling.images.base import Image, ImageConfig, ImageError
 from podling.images.manifest import Descriptor
 from podling.images.store import ImageStore
-from podling.images.unpack import Part, decompressed
+from podling.images.unpack import InvalidLayer, Part, decompressed
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _EPOCH = datetime.fromtimestamp(0, UTC)
@@ -29,13 +29,19 @@ async def create_from_rootfs(
     """An image named `name` whose only layer is the directory or tarball (also compressed) `source`."""
     tagged = references.parse(name).tagged
     try:
+        if not os.path.isdir(source) and os.geteuid() == 0:
+            async with store.intake.open():
+                diff_id, size = await store.intake.unknown_layer(source)
+                return await _commit(store, tagged, diff_id, size, config or ImageConfig(), created)
         async with _workplace(store) as folder:
             path = f"{folder}/layer.tar"
             write = layer_tar.write_directory if os.path.isdir(source) else _decompress
             diff_id = await asyncio.to_thread(write, source, path)
-            return await _commit(store, tagged, path, diff_id, config or ImageConfig(), created)
+            return await _take(store, tagged, path, diff_id, config or ImageConfig(), created)
     except OSError as error:
         raise ImageError(f"{error.filename or source}: {(error.strerror or str(error)).lower()}") from None
+    except InvalidLayer as error:
+        raise ImageError(f"{source} cannot be an image: {error}") from None
 
 
 async def create_from_packages(
@@ -53,7 +59,7 @@ async def create_from_packages(
         debs = await packages.download(package_names, folder, dependencies=dependencies)
         path = f"{folder}/layer.tar"
         diff_id = await packages.write_layer(debs, path, folder)
-        return await _commit(store, tagged, path, diff_id, config or ImageConfig(), created)
+        return await _take(store, tagged, path, diff_id, config or ImageConfig(), created)
 
 
 @asynccontextmanager
@@ -91,17 +97,23 @@ def config_bytes(config: ImageConfig, diff_ids: Sequence[str], platform: manifes
     return msgspec.json.encode(document)
 
 
-async def _commit(
+async def _take(
     store: ImageStore, tagged: str, path: str, diff_id: str, config: ImageConfig, created: datetime
 ) -> Image:
     size = os.stat(path).st_size
+    await store.intake.layer(diff_id, diff_id, Part(path, 0, size))
+    return await _commit(store, tagged, diff_id, size, config, created)
+
+
+async def _commit(
+    store: ImageStore, tagged: str, diff_id: str, size: int, config: ImageConfig, created: datetime
+) -> Image:
     data = config_bytes(config, (diff_id,), store.platform, created)
     layer = Descriptor(media_type=manifest.OCI_LAYER, digest=diff_id, size=size)
     described = manifest.Manifest(
         config=Descriptor(media_type=manifest.OCI_CONFIG, digest=manifest.digest_of(data), size=len(data)),
         layers=(layer,),
     )
-    await store.intake.layer(diff_id, diff_id, Part(path, 0, size))
     store.intake.keep_blob(data)
     digest = store.intake.keep_blob(msgspec.json.encode(described))
     names = [tagged, f"{references.parse(tagged).name}@{digest}"]

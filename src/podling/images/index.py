@@ -6,7 +6,9 @@ number is odd while a change is made: who is killed in the middle leaves it odd,
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -21,6 +23,8 @@ from podling.images.layout import Layout, locked, read, unlink, write_atomically
 from podling.images.reference import Reference
 
 T = TypeVar("T")
+
+_SHORT_ID = re.compile(r"[0-9a-f]{7,63}")
 
 
 class LayerRef(msgspec.Struct, frozen=True):
@@ -104,7 +108,10 @@ class Index:
         return self._current().records.values()
 
     def find(self, text: str) -> Record | None:
-        """By id, tag or digest reference; raises InvalidReference if it is none of them."""
+        """By id, tag or digest reference, or by the beginning of an id (at least 7 digits) that only one image has.
+
+        Raises InvalidReference if it can be none of them.
+        """
         current = self._current()
         image_id = references.image_id(text)
         if image_id is not None:
@@ -112,10 +119,18 @@ class Index:
         for name in lookup_names(references.parse(text)):
             if name in current.refs:
                 return current.records.get(current.refs[name])
+        if _SHORT_ID.fullmatch(text):
+            found = [r for r in current.records.values() if r.id.partition(":")[2].startswith(text)]
+            return found[0] if len(found) == 1 else None
         return None
 
     def is_id(self, text: str) -> bool:
-        return references.image_id(text) is not None
+        """Whether `text` names an image by its id, not by one of its names."""
+        if references.image_id(text) is not None:
+            return True
+        return bool(_SHORT_ID.fullmatch(text)) and not any(
+            name in self._current().refs for name in lookup_names(references.parse(text))
+        )
 
     def images(self) -> list[Image]:
         current = self._current()
@@ -158,13 +173,15 @@ class Index:
         # No sync: after a power cut no process remembers anything.
         write_atomically(self._layout.generation, str(number).encode(), sync=False)
 
-    def put(self, record: Record) -> None:
-        write_atomically(self._layout.image(record.id), msgspec.json.encode(record))
+    async def put(self, record: Record) -> None:
+        data = msgspec.json.encode(record)
+        await asyncio.to_thread(write_atomically, self._layout.image(record.id), data)
         self.touch(record.id)
 
-    def point(self, reference: str, image_id: str) -> None:
+    async def point(self, reference: str, image_id: str) -> None:
         """Let a reference point to an image, wherever it pointed before."""
-        write_atomically(self._layout.ref(reference), msgspec.json.encode(_Ref(reference, image_id)))
+        data = msgspec.json.encode(_Ref(reference, image_id))
+        await asyncio.to_thread(write_atomically, self._layout.ref(reference), data)
 
     def drop_reference(self, reference: str) -> None:
         unlink(self._layout.ref(reference))

@@ -22,7 +22,7 @@ from podling.images.index import Index, LayerInfo, LayerRef, Record
 from podling.images.layout import Layout, locked, read, write_atomically
 from podling.images.manifest import ConfigFile, Descriptor
 from podling.images.sweep import sweep
-from podling.images.unpack import InvalidLayer, Part, unpack
+from podling.images.unpack import InvalidLayer, Part, Unpacked, unpack
 
 #: Brings a blob into the file at a path, going on with what is there; verified when it returns.
 Fetch = Callable[[str], Awaitable[None]]
@@ -38,7 +38,6 @@ class Intake:
         self._index = index
         self._unpacking = asyncio.Semaphore(max(1, min(4, os.cpu_count() or 1)))
         self._swept = False
-        self._infos: dict[str, LayerInfo] = {}
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -61,7 +60,8 @@ class Intake:
         """Store a manifest or configuration; its digest."""
         digest = manifest.digest_of(data)
         if not self.has_blob(digest):
-            write_atomically(self._layout.blob(digest), data)
+            # Synced with the layers, before the image's record appears.
+            write_atomically(self._layout.blob(digest), data, sync=False)
         return digest
 
     def blob(self, digest: str) -> bytes | None:
@@ -97,6 +97,20 @@ class Intake:
             return True
         return os.geteuid() != 0 and self.has_blob(blob)
 
+    async def unknown_layer(self, tarball: str) -> tuple[str, int]:
+        """Have a local tarball unpacked as a layer; its diff id and the length of its tar. Needs root."""
+        async with self._unpacking:
+            folder = f"{self._layout.root}/layers/{os.urandom(6).hex()}.tmp"
+            os.mkdir(folder)
+            try:
+                found = await unpack(tarball, f"{folder}/diff")
+                async with locked(f"{self._layout.ingest(found.diff_id)}.lock"):
+                    if self.layer_info(found.diff_id) is None:
+                        self._settle(folder, _info(found))
+            finally:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        return found.diff_id, found.length
+
     async def _unpack(self, diff_id: str, blob: Part) -> None:
         async with self._unpacking:
             folder = f"{self._layout.layer(diff_id)}.{os.urandom(6).hex()}.tmp"
@@ -105,8 +119,7 @@ class Intake:
                 found = await unpack(blob, f"{folder}/diff")
                 if found.diff_id != diff_id:
                     raise InvalidLayer(f'wrong diff id calculated on extraction "{found.diff_id}"')
-                info = LayerInfo(diff_id, found.size, found.inodes, tuple(found.implicit))
-                self._settle(folder, info)
+                self._settle(folder, _info(found))
             except BaseException as error:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
                 if isinstance(error, PodlingError):
@@ -117,7 +130,6 @@ class Intake:
         """The unpacked layer takes its place."""
         write_atomically(f"{folder}/layer.json", msgspec.json.encode(info), sync=False)
         place = self._layout.layer(info.diff_id)
-        os.rename(folder, place)
         link = f"{self._layout.root}/l/{self._layout.short(info.diff_id)}"
         wanted = f"../layers/{os.path.basename(place)}/diff"
         try:
@@ -125,6 +137,8 @@ class Intake:
         except FileExistsError:
             if os.readlink(link) != wanted:
                 raise ImageError(f"two layers share the short name {os.path.basename(link)}") from None
+        # Last: a layer that is there can be mounted.
+        os.rename(folder, place)
 
     async def commit(
         self,
@@ -145,9 +159,9 @@ class Intake:
             await asyncio.to_thread(mounts.sync_filesystem, self._layout.root)
         async with self._index.changing() as index:
             if record != known:
-                index.put(record)
+                await index.put(record)
             for name in names:
-                index.point(name, record.id)
+                await index.point(name, record.id)
         self._index.touch(record.id)
         return self._index.image(record)
 
@@ -207,6 +221,10 @@ class Intake:
         completed = self._index.record(record.id)
         assert completed is not None
         return completed
+
+
+def _info(found: Unpacked) -> LayerInfo:
+    return LayerInfo(found.diff_id, found.size, found.inodes, tuple(found.implicit))
 
 
 def _whole(path: str) -> Part:

@@ -94,13 +94,13 @@ class ImageStore:
         if parsed.digest:
             raise ImageError(f"{name!r} has a digest: an image can only be given a tag")
         async with self.index.changing() as index:
-            index.point(parsed.tagged, record.id)
+            await index.point(parsed.tagged, record.id)
         return self.index.image(record)
 
     async def pin(self, reference: str, pinned: bool = True) -> None:
         """A pinned image is never garbage collected."""
         async with self.index.changing() as index:
-            index.put(msgspec.structs.replace(self._find(reference), pinned=pinned))
+            await index.put(msgspec.structs.replace(self._find(reference), pinned=pinned))
 
     async def remove(self, reference: str) -> None:
         """By id: the image. By name: that name, and the image if no other tag is left.

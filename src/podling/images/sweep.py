@@ -48,6 +48,7 @@ def _doomed(layout: Layout, index: Index) -> list[str]:
             doomed.append(trash)
         else:
             doomed.append(entry.path)
+    doomed += [e.path for e in os.scandir(f"{layout.root}/l") if not os.path.exists(e.path)]
     doomed += [e.path for e in os.scandir(f"{layout.root}/ingest") if _stale(e)]
     for folder in ("images", "refs", "containers"):
         doomed += [e.path for e in os.scandir(f"{layout.root}/{folder}") if e.name.endswith(".tmp")]

@@ -51,10 +51,11 @@ class InvalidLayer(PodlingError):
 
 
 class Unpacked(NamedTuple):
-    """What came of a layer: the digest of its tar stream, bytes (in blocks) and inodes on disk, and the directories
-    that entries stand in but that have no entry of their own (their owner and mode are unknown)."""
+    """What came of a layer: the digest and length of its tar stream, bytes (in blocks) and inodes on disk, and the
+    directories that entries stand in but that have no entry of their own (their owner and mode are unknown)."""
 
     diff_id: str
+    length: int
     size: int
     inodes: int
     implicit: list[str]
@@ -103,7 +104,7 @@ def extract(part: Part, target: str) -> Unpacked:
             raise InvalidLayer(f"the layer is damaged: {error}") from None
         finally:
             stream.close()
-    return Unpacked(f"sha256:{stream.digest()}", layer.size, layer.inodes, sorted(layer.implicit))
+    return Unpacked(f"sha256:{stream.digest()}", stream.tell(), layer.size, layer.inodes, sorted(layer.implicit))
 
 
 class Window:

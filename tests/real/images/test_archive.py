@@ -1,5 +1,6 @@
 """Archives of every form come in; broken ones give one sentence."""
 
+import asyncio
 import gzip
 import json
 import os
@@ -121,3 +122,15 @@ async def test_broken_archives_say_what_is_wrong(store: ImageStore, tmp_path: Pa
             await import_archive(store, str(tmp_path / name))
         assert "\n" not in str(caught.value)
     assert await store.list() == []
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_an_archive_through_a_pipe(store: ImageStore, tmp_path: Path, packed: bool) -> None:
+    image = simple()
+    archive = _pack(write_layout(tmp_path / "layout", (image, "x:1")), tmp_path / "a.tar").read_bytes()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writing = asyncio.create_task(asyncio.to_thread(pipe.write_bytes, gzip.compress(archive) if packed else archive))
+    assert [i.id for i in await import_archive(store, str(pipe))] == [image.id]
+    await writing
+    assert not any(name.startswith("archive.") for name in os.listdir(f"{store.layout.root}/ingest"))

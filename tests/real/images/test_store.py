@@ -1,6 +1,7 @@
 """The store keeps what it was given, mounts it, and survives kills and company."""
 
 import asyncio
+import gzip
 import os
 import signal
 import stat
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from podling.images.archive import import_archive
-from podling.images.base import ImageConfig, ImageInUse, ImageNotFound
+from podling.images.base import ImageConfig, ImageError, ImageInUse, ImageNotFound
 from podling.images.build import create_from_rootfs
 from podling.images.store import ImageStore
 from tests.real.images.making import Built, member, simple, tar, write_layout
@@ -191,6 +192,25 @@ async def test_an_image_of_a_directory_is_reproducible(store: ImageStore, tmp_pa
     await store.mount(one.id, "c1", str(root))
     assert os.access(root / "link", os.X_OK)
     assert (root / "bin/x").stat().st_ino == (root / "bin/y").stat().st_ino
+
+
+async def test_an_image_of_a_tarball(
+    store: ImageStore, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tar(member("f", b"1"))
+    (tmp_path / "root.tar.gz").write_bytes(gzip.compress(data))
+    one = await create_from_rootfs(store, "made:1", str(tmp_path / "root.tar.gz"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: 1000)
+        other = ImageStore(tmp_path / "other")
+        two = await create_from_rootfs(other, "made:1", str(tmp_path / "root.tar.gz"))
+    assert one.id == two.id and one.repo_digests == two.repo_digests
+    await store.mount(one.id, "c1", str(root))
+    assert (root / "f").exists()
+    (tmp_path / "noise").write_bytes(os.urandom(1000))
+    with pytest.raises(ImageError, match="noise cannot be an image: the layer is damaged"):
+        await create_from_rootfs(store, "x", str(tmp_path / "noise"))
+    assert not any(name.endswith(".tmp") for name in os.listdir(f"{store.layout.root}/layers"))
 
 
 async def test_usage_counts_shared_layers_once(store: ImageStore, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ async def test_in_a_process_of_its_own(tmp_path: Path, compression: str) -> None
     found = await unpack(part, str(tmp_path / "diff"))
     written = (tmp_path / "diff/a/b").stat()
     assert (written.st_uid, written.st_gid, stat.S_IMODE(written.st_mode), written.st_mtime) == (7, 8, 0o4755, 12345)
-    assert found == Unpacked(digest(data), 4096 + 102_400, 2, [])
+    assert found == Unpacked(digest(data), len(data), 4096 + 102_400, 2, [])
 
 
 def test_kinds_of_entries(tmp_path: Path) -> None:
