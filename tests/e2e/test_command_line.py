@@ -47,8 +47,9 @@ def test_a_simulated_cluster_needs_nothing(tmp_path: Path) -> None:
 
 def test_a_kubeconfig_is_merged_never_overwritten(data: Path, tmp_path: Path) -> None:
     target = tmp_path / "config"
-    target.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config", "current-context": "mine",
-                                      "contexts": [{"name": "mine", "context": {}}], "clusters": [], "users": []}))  # fmt: skip
+    theirs = {"apiVersion": "v1", "kind": "Config", "current-context": "mine", "clusters": [], "users": []}
+    theirs["contexts"] = [{"name": "mine", "context": {}}]
+    target.write_text(yaml.safe_dump(theirs))
     for _ in range(2):
         podling(data, "kubeconfig", "--merge", env={"KUBECONFIG": str(target)})
     merged = yaml.safe_load(target.read_text())

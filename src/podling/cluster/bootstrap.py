@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 from typing import Any, TypeVar
 
-from podling.api import core_v1, discovery_v1, errors, meta_v1, scheduling_v1
+from podling.api import core_v1, discovery_v1, errors, meta_v1, rbac_v1, scheduling_v1
 from podling.api.struct import clone
 from podling.client.base import Client
 from podling.cluster.config import ClusterConfig
 
 T = TypeVar("T")
 
+#: Who a node's service proxy, network policies and cluster DNS are.
+PROXY_USER = "system:kube-proxy"
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
@@ -37,6 +39,7 @@ async def run(client: Client, config: ClusterConfig, *, ca: bytes, front_proxy_c
         policy.reconcile(client),
         *(ensure(client, c) for c in priority_classes()),
         ensure(client, _authentication(ca, front_proxy_ca)),
+        *(ensure(client, obj) for obj in _node_network_role()),
         _kubernetes_service(client, config),
     )
 
@@ -65,6 +68,23 @@ def priority_classes() -> list[scheduling_v1.PriorityClass]:
             2000001000,
             "Used for system critical pods that must not be moved from their current node.",
         ),
+    ]
+
+
+def _node_network_role() -> list[Any]:
+    """What a node reads of the whole cluster to route, translate, filter and resolve; bound to PROXY_USER."""
+    name = "podling:node-network"
+    read = ["list", "watch"]
+    rules = [
+        rbac_v1.PolicyRule(api_groups=[""], resources=["nodes", "services", "namespaces", "pods"], verbs=read),
+        rbac_v1.PolicyRule(api_groups=["discovery.k8s.io"], resources=["endpointslices"], verbs=read),
+        rbac_v1.PolicyRule(api_groups=["networking.k8s.io"], resources=["networkpolicies"], verbs=read),
+    ]
+    subject = rbac_v1.Subject(kind="User", name=PROXY_USER, api_group="rbac.authorization.k8s.io")
+    ref = rbac_v1.RoleRef(kind="ClusterRole", name=name, api_group="rbac.authorization.k8s.io")
+    return [
+        rbac_v1.ClusterRole(metadata=meta_v1.ObjectMeta(name=name), rules=rules),
+        rbac_v1.ClusterRoleBinding(metadata=meta_v1.ObjectMeta(name=name), subjects=[subject], role_ref=ref),
     ]
 
 

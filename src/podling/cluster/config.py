@@ -63,8 +63,8 @@ class ClusterConfig(msgspec.Struct, kw_only=True, omit_defaults=False, forbid_un
 
     @property
     def host_ip(self) -> str:
-        """This machine's address on the node network."""
-        return "127.0.0.1" if self.simulate else str(ipaddress.ip_network(self.node_cidr)[1])
+        """This machine's address on the node network (simulated clusters only speak of it)."""
+        return str(ipaddress.ip_network(self.node_cidr)[1])
 
     @property
     def server(self) -> str:

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 from typing import Any
 
 from podling import clock, log
 from podling.api import core_v1
-from podling.apiserver import assembly
-from podling.apiserver.app import ApiServer
+from podling.apiserver.assembly import Assembly, Settings
+from podling.apiserver.handlers.streaming import Streaming
 from podling.client.client import ApiClient
 from podling.client.events import Recorder
 from podling.client.informer import Informers
-from podling.cluster import bootstrap, progress
+from podling.cluster import bootstrap, networking, progress
 from podling.cluster.config import ClusterConfig, Layout
 from podling.cluster.pki import Pki, kubeconfig, write_kubeconfig
 from podling.controllers.base import Config
@@ -42,32 +43,32 @@ class ControlPlane:
         self.config = config
         self._store = store
         self._pki = pki
-        self.app: ApiServer = assembly.assemble(
+        self._server = Assembly(
             store,
-            assembly.Settings(
+            Settings(
                 service_cidr=config.service_cidr,
                 node_port_range=config.node_port_range,
-                cluster_domain=config.cluster_domain,
                 reserved_service_ips=(config.dns_ip,),
-                signing_key=pki.service_account_key().private if pki else b"",
+                signing_key=pki.service_account_key().key if pki else b"",
                 issuer=f"https://kubernetes.default.svc.{config.cluster_domain}",
             ),
         )
+        self.app = self._server.app
         self.client = ApiClient(self.app)
-        self._informers = Informers(self.client.with_agent("podling/informers"))
+        self.informers = Informers(self.client.with_agent("podling/informers"))
         self._tasks: list[asyncio.Task[Any]] = []
         self._recorder: Recorder | None = None
         self._manager: ControllerManager | None = None
 
     async def start(self) -> None:
         await self._store.open()
-        await self.app.start()
+        await self._server.start()
         ca = self._pki.ca.certificate if self._pki else b""
         front_proxy = self._pki.front_proxy_ca.certificate if self._pki else b""
         self._recorder = Recorder(self.client.with_agent("podling/scheduler"), "default-scheduler", series=True)
-        scheduler = Scheduler(self.client.with_agent("podling/scheduler"), self._informers, self._recorder)
+        scheduler = Scheduler(self.client.with_agent("podling/scheduler"), self.informers, self._recorder)
         settings = Config(root_ca=ca.decode(), cluster_cidr=self.config.pod_cidr)
-        self._manager = ControllerManager(self.client, settings, informers=self._informers)
+        self._manager = ControllerManager(self.client, settings, informers=self.informers)
         await bootstrap.run(self.client, self.config, ca=ca, front_proxy_ca=front_proxy)
         await self._manager.start()
         self._tasks = [
@@ -83,9 +84,13 @@ class ControlPlane:
             await self._manager.close()
         if self._recorder is not None:
             await self._recorder.close()
-        await self._informers.close()
+        await self.informers.close()
         await self.app.close()
         await self._store.close()
+
+    def streaming(self, *, ca: Path, certificate: Path, key: Path) -> Streaming:
+        """What serves exec, logs and the like over HTTP; see `Assembly.streaming`."""
+        return self._server.streaming(ca=ca, certificate=certificate, key=key)
 
     async def _compact(self) -> None:
         """Keep the history of the last interval or two, and no more."""
@@ -111,8 +116,12 @@ def certificates(config: ClusterConfig, paths: Layout) -> Pki:
             key=admin.key,
         ),
     )
-    for name in config.node_names:
-        pki.client(f"node-{name}", f"system:node:{name}", ("system:nodes",))
+    for index, name in enumerate(config.node_names):
+        user = f"system:node:{name}"
+        pki.client(f"node-{name}", user, ("system:nodes",))
+        pki.client(f"proxy-{name}", bootstrap.PROXY_USER, ("system:node-proxiers",))
+        address = "127.0.0.1" if config.simulate else networking.node_ip(config, index)
+        pki.serving(f"kubelet-{name}", user, dns=(name,), ips=(address,))
     return pki
 
 
@@ -135,11 +144,8 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
     serving = pki.serving("apiserver", "kube-apiserver", dns=names, ips=addresses)
     kubelet_client = pki.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",))
     plane = ControlPlane(config, SqliteStore(paths.store), pki)
-    streaming = assembly.streaming(
-        plane.app,
-        ca=str(pki.path("ca.crt")),
-        certificate=str(kubelet_client.certificate_path),
-        key=str(kubelet_client.key_path),
+    streaming = plane.streaming(
+        ca=pki.path("ca.crt"), certificate=kubelet_client.certificate_path, key=kubelet_client.key_path
     )
     server = HttpServer(plane.app, streaming=streaming)
     tls = tls_context(str(serving.certificate_path), str(serving.key_path), str(pki.path("ca.crt")))
@@ -151,9 +157,13 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
     await server.start(hosts, config.port, tls=tls)
     _log.info("serving on %s after %.3f s", ", ".join(hosts), clock.real_seconds() - began)
     progress.report("step", f"control plane ready ({clock.real_seconds() - began:.2f} s)")
-    watching = asyncio.create_task(_report_nodes(plane.client, config))
+    tasks = [asyncio.create_task(_report_nodes(plane.client, config))]
+    if config.nodes > 1 and not config.simulate:
+        # Answers to the pods of nodes in namespaces of their own go out from here.
+        tasks.append(asyncio.create_task(networking.keep_routes(plane.informers, config, "")))
     await stop.wait()
-    watching.cancel()
+    for task in tasks:
+        task.cancel()
     await server.close()
     await plane.close()
 

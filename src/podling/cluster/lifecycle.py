@@ -111,13 +111,9 @@ def _follow(reader: int, paths: Layout, say: Say) -> None:
 
 
 def last_words(paths: Layout) -> str:
-    """The newest lines of the log of the part that spoke last, for a person."""
+    """The newest line of the log of the part that spoke last, for a person."""
     logs = sorted(paths.logs.glob("*.log"), key=lambda p: p.stat().st_mtime)
-    for path in reversed(logs):
-        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        if lines:
-            return f"{lines[-1].strip()} (in {path})"
-    return f"nothing was logged in {paths.logs}"
+    return f"{supervisor.last_line(logs[-1])} (in {logs[-1]})" if logs else f"nothing was logged in {paths.logs}"
 
 
 def down(paths: Layout, say: Say, *, purge: bool = False) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
+from podling import log
+from podling.api import core_v1
+from podling.client.informer import Informers
 from podling.cluster.config import ClusterConfig, Layout
 from podling.network.config import NodeNetworkConfig, PodNetworkConfig
 
-_entered = contextlib.ExitStack()
+_log = log.get(__name__)
 
 
 def node_network(config: ClusterConfig) -> NodeNetworkConfig:
@@ -65,6 +67,35 @@ def enter_node(config: ClusterConfig, index: int) -> None:
     from podling.network import netns
     from podling.network.node_network import NodeNetwork
 
-    path = NodeNetwork(node_network(config)).path(config.node_names[index])
-    # Never left again: the process lives there, and so do the threads and processes that it starts.
-    _entered.enter_context(netns.entered(path))
+    netns.enter(NodeNetwork(node_network(config)).path(config.node_names[index]))
+
+
+def places(node: core_v1.Node) -> list[tuple[str, str]]:
+    """(pod range, address) of a node: where its pods are reached."""
+    address = next((a.address for a in node.status.addresses or () if a.type == "InternalIP"), None)
+    return [(cidr, address) for cidr in node.spec.pod_cidrs or () if address]
+
+
+async def keep_routes(informers: Informers, config: ClusterConfig, own_ip: str) -> None:
+    """Keep this namespace's routes to the nodes' pods, until cancelled. The nodes' host has no `own_ip` among them."""
+    from podling.network.routes import PodRoutes
+
+    nodes = informers.of(core_v1.Node)
+    changed = asyncio.Event()
+    nodes.add_handler(
+        on_add=lambda _: changed.set(), on_update=lambda *_: changed.set(), on_delete=lambda _: changed.set()
+    )
+    await nodes.wait_synced()
+    routes = PodRoutes((config.pod_cidr,), own_ip=own_ip)
+    before: set[tuple[str, str]] = set()
+    try:
+        while True:
+            changed.clear()
+            present = {place for node in nodes.list() for place in places(node)}
+            if present != before:
+                before = present
+                for problem in routes.sync(present):
+                    _log.warning("%s", problem)
+            await changed.wait()
+    finally:
+        routes.close()

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from podling import log
+from podling.cluster import progress
 from podling.cluster.config import ClusterConfig, Layout, load
 
 _log = log.get(__name__)
@@ -42,6 +43,8 @@ SHARED_MODULES = (
 #: A part that lived this long before it died is started again at once; a shorter life waits, twice as long each time.
 _HEALTHY_SECONDS = 10.0
 _LONGEST_WAIT = 30.0
+#: Whoever waits for the cluster is told that it fails when a part has died this often at its start.
+_MOST_FAILURES = 4
 #: Parts that have not ended after this long are killed.
 _STOP_SECONDS = 20.0
 
@@ -58,6 +61,7 @@ class Part:
         self.started = 0.0
         self.start_at = 0.0
         self.wait = 0.0
+        self.failures = 0
 
 
 class Supervisor:
@@ -140,6 +144,10 @@ class Supervisor:
         part.pid = 0
         part.wait = 0.0 if lived > _HEALTHY_SECONDS else min(_LONGEST_WAIT, part.wait * 2 or 0.1)
         part.start_at = time.monotonic() + part.wait
+        part.failures = 0 if lived > _HEALTHY_SECONDS else part.failures + 1
+        if part.failures == _MOST_FAILURES:
+            log_path = self._paths.log(part.name)
+            progress.report("failed", f"{part.name} does not start: {last_line(log_path)} (in {log_path})")
         if not self._stopping:
             _log.warning(
                 "%s ended with %d after %.1f s; starting it again in %.1f s", part.name, code, lived, part.wait
@@ -176,6 +184,15 @@ def redirect_output(path: Path) -> None:
     os.dup2(target, 2)
     os.close(target)
     os.close(nothing)
+
+
+def last_line(path: Path) -> str:
+    """The newest line of a log that says something."""
+    try:
+        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    return lines[-1].strip() if lines else "it said nothing"
 
 
 def hold_pid(paths: Layout) -> int | None:
@@ -233,9 +250,12 @@ def main(paths: Layout) -> int:
         return 1
     for module in SHARED_MODULES:
         importlib.import_module(module)
+    from podling.cluster import control_plane
+
     # What is loaded now is never collected: the collector would write to every page and end the sharing.
     gc.collect()
     gc.freeze()
+    control_plane.certificates(config, paths)
     if not config.simulate:
         _in_child(lambda: _set_up_network(config, paths))
     Supervisor(parts(config, paths), paths).run()

@@ -1,0 +1,118 @@
+"""The API server put together: who may ask, what is admitted, which virtual resources and documents are answered.
+
+`ApiServer` knows none of the parts that are wired here; this module is the only one that knows them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from podling.api import registry
+from podling.api.request import Request, User
+from podling.apiserver.admission.node_restriction import NodeRestriction
+from podling.apiserver.app import ApiServer
+from podling.apiserver.authn.authenticator import Authenticator
+from podling.apiserver.authn.service_accounts import TokenIssuer, TokenValidator
+from podling.apiserver.authz.authorizer import Authorizer
+from podling.apiserver.authz.escalation_plugin import EscalationCheck
+from podling.apiserver.authz.reviews import Reviews
+from podling.apiserver.call import Answer
+from podling.apiserver.entry import Change, Entry
+from podling.apiserver.handlers.kubelets import Kubelets, client_tls
+from podling.apiserver.handlers.streaming import Streaming
+from podling.apiserver.handlers.subresources import reviewing
+from podling.apiserver.request_info import RequestInfo
+from podling.apiserver.watch import Scope, Watch
+from podling.store.base import Store
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a cluster decides for its API server. Without a signing key there are no tokens and no authentication."""
+
+    service_cidr: str = "10.96.0.0/16"
+    node_port_range: str = "30000-32767"
+    reserved_service_ips: tuple[str, ...] = ()
+    signing_key: bytes = b""
+    issuer: str = "https://kubernetes.default.svc.cluster.local"
+
+
+class _Cached:
+    """`authn.lookup.Lookup` over the watch cache."""
+
+    def __init__(self, app: ApiServer) -> None:
+        self._app = app
+
+    def get(self, resource: str, namespace: str, name: str) -> Any | None:
+        return self._app.cached("", resource, f"{namespace}/{name}" if namespace else name)
+
+
+class Assembly:
+    """An API server with its authenticator and authorizer. `start` when the store is open."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self.app = ApiServer(store)
+        self.settings = settings
+        self.authorizer = Authorizer()
+        self._escalation = EscalationCheck(self.app, self.authorizer)
+        self.app.authorizer = self.authorizer.authorize
+        for plugin in (NodeRestriction(self.app), self._escalation):
+            self.app.admission.add(plugin)
+        if settings.signing_key:
+            self._set_up_tokens()
+
+    def _set_up_tokens(self) -> None:
+        app, lookup = self.app, _Cached(self.app)
+        issuer = TokenIssuer(self.settings.signing_key, lookup, issuer=self.settings.issuer)
+        validator = TokenValidator(issuer.keys, lookup, issuers=(issuer.issuer,))
+        authenticator = Authenticator(
+            lookup, validator, audiences=issuer.audiences, authorize=self.authorizer.authorize
+        )
+        app.authenticator = authenticator.authenticate
+        app.token_issuer = issuer.issue
+        reviews = Reviews(self.authorizer, authenticator)
+        for resource in registry.BUILTIN:
+            if resource.virtual and resource.group in ("authentication.k8s.io", "authorization.k8s.io"):
+                app.virtual[resource.group, resource.version, resource.name] = reviewing(reviews.handle_review)
+        app.paths["/openid/v1/jwks"] = _document(issuer.jwks, "application/jwk-set+json")
+        app.paths["/.well-known/openid-configuration"] = _document(
+            lambda: issuer.discovery(f"{issuer.issuer}/openid/v1/jwks"), "application/json"
+        )
+
+    async def start(self) -> None:
+        """Load the cache, and from it what authorization and allocation must know."""
+        await self.app.start()
+        for kind in Authorizer.KINDS:
+            self._follow(kind, self.authorizer.observe)
+
+    def _follow(self, kind: type[Any], observe: Callable[[str, Any], None]) -> None:
+        """Tell of every object of a kind: those that are there, and each change at the moment it happens."""
+        resource = registry.of(kind)
+        served = self.app.lookup(resource.group, resource.name)
+        assert served is not None
+        cache = served.cache
+        for entry in cache.all():
+            observe("ADDED", entry.object)
+
+        def tell(event: str, entry: Entry, change: Change | None) -> None:
+            observe(event, entry.object)
+
+        watch = Watch(cache, Scope())
+        watch.attach(tell, lambda: None)
+        cache.register(watch)
+
+    def streaming(self, *, ca: Path, certificate: Path, key: Path) -> Streaming:
+        """What answers exec, attach, logs, port forwarding and proxying; this certificate is shown to node agents."""
+        return Streaming(self.app, Kubelets(self.app, client_tls(certificate, key, ca)))
+
+
+def _document(
+    text: Callable[[], bytes], content_type: str
+) -> Callable[[Request, RequestInfo, User], Awaitable[Answer]]:
+    async def answer(request: Request, info: RequestInfo, user: User) -> Answer:
+        return Answer(body=text(), headers={"Content-Type": content_type})
+
+    return answer

@@ -1,0 +1,85 @@
+"""Simulated nodes: real node agents over virtual containers, with no disk, no network and no time of their own."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from podling.api import core_v1
+from podling.client.base import Client
+from podling.kubelet.agent import Kubelet
+from podling.kubelet.config import KubeletConfig
+from podling.kubelet.resources import Machine
+from podling.runtime import fake, fake_behaviour
+from podling.runtime.fake_images import FakeImages
+
+#: What a simulated node has, unless said otherwise.
+CAPACITY = {"cpu": "8", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"}
+
+
+class VirtualVolumes:
+    """Volumes that are always there: virtual containers read no files."""
+
+    async def mount_pod_volumes(self, pod: core_v1.Pod) -> Mapping[str, str]:
+        return {volume.name: f"/virtual/{pod.metadata.uid}/{volume.name}" for volume in pod.spec.volumes or ()}
+
+    async def unmount_pod(self, uid: str) -> None:
+        return None
+
+    def changed(self, kind: str, namespace: str, name: str) -> set[str]:
+        return set()
+
+    async def close(self) -> None:
+        return None
+
+
+def kubelet(
+    client: Client,
+    name: str,
+    index: int,
+    *,
+    root: Path | None = None,
+    port: int = 10250,
+    behaviour: Callable[..., fake_behaviour.Behaviour] = fake_behaviour.default_behaviour,
+    capacity: Mapping[str, str] = CAPACITY,
+    labels: Mapping[str, str] | None = None,
+) -> Kubelet:
+    """The node agent of a simulated node, not yet started; with `root`, logs are written there."""
+    images = FakeImages()
+    # 10.244.1.0/24 upwards, as real nodes have it.
+    machine = fake.Machine(seed=name, addresses=f"10.{244 + (index + 1) // 256}.{(index + 1) % 256}.")
+    runtime = fake.FakeRuntime(images, behaviour=behaviour, machine=machine, log_to_disk=root is not None)
+    directory = root or Path("/virtual") / name
+    config = KubeletConfig(
+        node_name=name,
+        node_ips=("127.0.0.1",) if root else (f"10.213.{index // 240}.{11 + index % 240}",),
+        port=port,
+        cluster_dns=("10.96.0.10",),
+        labels={"podling.dev/simulated": "true", **(labels or {})},
+        root_dir=str(directory),
+        log_dir=str(directory / "log" / "pods"),
+        container_log_dir="",
+        capacity=dict(capacity),
+        eviction=(),
+    )
+    info = core_v1.NodeSystemInfo(
+        kubelet_version="v1.37.0",
+        container_runtime_version="fake://1.0.0",
+        operating_system="linux",
+        os_image="podling simulation",
+        kernel_version="6.0.0",
+        architecture="amd64",
+        machine_id=name,
+        system_uuid=name,
+        boot_id=name,
+    )
+    return Kubelet(client, runtime, images, config, volumes=VirtualVolumes(), machine=Machine(cpus=8, info=info))
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

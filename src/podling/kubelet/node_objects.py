@@ -1,0 +1,118 @@
+"""The ConfigMaps, Secrets and claims that this node's pods mention, as volumes need them.
+
+A node may read only what its pods mention, so each object has a watch of its own (upstream's watching
+configMapAndSecretChangeDetectionStrategy). It begins when a pod first asks and ends when no pod of the node mentions
+the object any more. Implements `volumes.base.Lookup`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from podling.api import authentication_v1, certificates_v1, core_v1, errors
+from podling.client.base import Client
+from podling.client.informer import Informer, Informers
+
+Key = tuple[type[Any], str, str]
+
+#: A first list that takes longer than this is a failure for the pod; it is tried again with the pod.
+_PATIENCE = 10.0
+
+
+class NodeObjects:
+    """`changed(kind, namespace, name)` is called for every change of an object that is followed."""
+
+    def __init__(self, client: Client, informers: Informers, allocatable: Callable[[], Mapping[str, str]]) -> None:
+        self._client = client
+        self._informers = informers
+        self._allocatable = allocatable
+        self._followed: dict[Key, Informer[Any]] = {}
+        self.changed: Callable[[str, str, str], object] = lambda *_: None
+
+    async def config_map(self, namespace: str, name: str) -> core_v1.ConfigMap | None:
+        found: core_v1.ConfigMap | None = await self._get(core_v1.ConfigMap, namespace, name)
+        return found
+
+    async def secret(self, namespace: str, name: str) -> core_v1.Secret | None:
+        found: core_v1.Secret | None = await self._get(core_v1.Secret, namespace, name)
+        return found
+
+    async def claim(self, namespace: str, name: str) -> core_v1.PersistentVolumeClaim | None:
+        return await self._read(core_v1.PersistentVolumeClaim, name, namespace)
+
+    async def persistent_volume(self, name: str) -> core_v1.PersistentVolume | None:
+        return await self._read(core_v1.PersistentVolume, name, None)
+
+    async def cluster_trust_bundles(self) -> Iterable[certificates_v1.ClusterTrustBundle]:
+        return (await self._client.list(certificates_v1.ClusterTrustBundle)).items
+
+    async def service_account_token(
+        self, namespace: str, name: str, request: authentication_v1.TokenRequest
+    ) -> authentication_v1.TokenRequest:
+        return await self._client.post(core_v1.ServiceAccount, name, namespace, "token", request)
+
+    def node_allocatable(self) -> Mapping[str, str]:
+        return self._allocatable()
+
+    async def forget_all_but(self, mentioned: set[tuple[str, str, str]]) -> None:
+        """Follow only what is in `mentioned`: (kind, namespace, name)."""
+        for key in list(self._followed):
+            kind, namespace, name = key
+            if (kind.__name__, namespace, name) not in mentioned:
+                await self._informers.drop(self._followed.pop(key))
+
+    async def _get(self, kind: type[Any], namespace: str, name: str) -> Any:
+        informer = self._followed.get((kind, namespace, name))
+        if informer is None:
+            informer = self._follow(kind, namespace, name)
+        if not informer.synced:
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await informer.wait_synced()
+            except TimeoutError:
+                # The watch says nothing of why; a plain read does.
+                return await self._read(kind, name, namespace)
+        return informer.lookup(name, namespace)
+
+    def _follow(self, kind: type[Any], namespace: str, name: str) -> Informer[Any]:
+        informer = self._informers.of(kind, namespace=namespace, field_selector=f"metadata.name={name}")
+
+        def tell(*_: object) -> None:
+            self.changed(kind.__name__, namespace, name)
+
+        informer.add_handler(on_add=tell, on_update=tell, on_delete=tell)
+        informer.start()
+        self._followed[kind, namespace, name] = informer
+        return informer
+
+    async def _read(self, kind: type[Any], name: str, namespace: str | None) -> Any:
+        try:
+            return await self._client.get(kind, name, namespace)
+        except errors.StatusError as error:
+            if errors.is_not_found(error):
+                return None
+            raise
+
+
+def mentioned(pods: Iterable[core_v1.Pod]) -> set[tuple[str, str, str]]:
+    """(kind, namespace, name) of the ConfigMaps and Secrets that the pods' volumes mention."""
+    found: set[tuple[str, str, str]] = set()
+    for pod in pods:
+        namespace = pod.metadata.namespace or ""
+        for volume in pod.spec.volumes or ():
+            found.update((kind, namespace, name) for kind, name in _of_volume(volume))
+    return found
+
+
+def _of_volume(volume: core_v1.Volume) -> Iterable[tuple[str, str]]:
+    if volume.config_map is not None and volume.config_map.name:
+        yield "ConfigMap", volume.config_map.name
+    if volume.secret is not None and volume.secret.secret_name:
+        yield "Secret", volume.secret.secret_name
+    for source in (volume.projected.sources if volume.projected else None) or ():
+        if source.config_map is not None and source.config_map.name:
+            yield "ConfigMap", source.config_map.name
+        if source.secret is not None and source.secret.name:
+            yield "Secret", source.secret.name
