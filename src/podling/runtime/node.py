@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from podling import mounts
 from podling.runtime import capabilities, cgroups, spec
+from podling.runtime.base import Mount, RuntimeFailure
 
 
 def share(run_dir: Path) -> None:
@@ -16,6 +19,26 @@ def share(run_dir: Path) -> None:
     else:
         mounts.mount(str(run_dir), str(run_dir), flags=mounts.BIND)
     mounts.mount("none", str(run_dir), flags=mounts.SHARED)
+
+
+def check_propagation(volumes: Iterable[Mount]) -> None:
+    """What a container mounts in a Bidirectional volume can reach the machine only if its place there is shared."""
+    for volume in volumes:
+        if volume.propagation == "rshared":
+            point, tags = _mount_of(os.path.realpath(volume.host_path))
+            if not any(tag.startswith("shared:") for tag in tags):
+                raise RuntimeFailure(f'path "{volume.host_path}" is mounted on "{point}" but it is not a shared mount')
+
+
+def _mount_of(path: str) -> tuple[str, list[str]]:
+    """(mount point, propagation tags) of the mount that `path` is on."""
+    best: tuple[str, list[str]] = ("/", [])
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.partition(" - ")[0].split()
+        point = mounts.unescape(fields[4])
+        if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best[0]):
+            best = (point, fields[6:])
+    return best
 
 
 def look(groups: cgroups.Cgroups, seccomp_directory: Path) -> spec.Node:

@@ -311,6 +311,7 @@ class OciRuntime:
         pod = self._sandbox(sandbox_id)
         if pod.phase is not Phase.READY:
             raise RuntimeFailure(f'failed to create container: sandbox "{sandbox_id}" is not running')
+        node.check_propagation(config.mounts)
         image = await self._images.status(config.image)
         if image is None:
             raise RuntimeFailure(f'failed to create container: image "{config.image}" not found')

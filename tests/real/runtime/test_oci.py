@@ -248,6 +248,35 @@ def test_mounts_made_later_reach_a_container_that_asked_for_them(node: Callable[
     node(body)
 
 
+def test_mounts_made_in_a_container_reach_the_machine(node: Callable[[Body], None]) -> None:
+    async def body(h: OciHarness) -> None:
+        volume = h.home / "run" / "volume"
+        (volume / "inside").mkdir(parents=True)
+        given = (Mount(host_path=str(volume), container_path="/data", propagation="rshared"),)
+        privileged = SecurityContext(privileged=True)
+        _, container_id = await h.running(*FOREVER, mounts=given, security=privileged)
+        assert await said(h, container_id, "mount", "-t", "tmpfs", "none", "/data/inside") == ""
+        assert str(volume / "inside") in mounts.targets_below(str(volume))
+
+    node(body)
+
+
+def test_bidirectional_volume_has_to_be_on_a_shared_mount(node: Callable[[Body], None]) -> None:
+    async def body(h: OciHarness) -> None:
+        private = h.home / "private"
+        private.mkdir()
+        mounts.mount("tmpfs", str(private), "tmpfs")
+        mounts.mount("none", str(private), flags=mounts.PRIVATE)
+        try:
+            with pytest.raises(RuntimeFailure, match="but it is not a shared mount"):
+                volume = Mount(host_path=str(private), container_path="/d", propagation="rshared")
+                await h.running(*FOREVER, mounts=(volume,))
+        finally:
+            mounts.unmount(str(private))
+
+    node(body)
+
+
 def test_volume_mounted_after_the_runtime_came_up(node: Callable[[Body], None]) -> None:
     async def body(h: OciHarness) -> None:
         volume = h.home / "tmpfs"
