@@ -1,4 +1,7 @@
-"""Whether a pod that was bound to this node can run here: the node's own last word (pkg/kubelet/lifecycle/predicate.go)."""
+"""Whether a pod that was bound to this node can run here: the node's own last word.
+
+Source: pkg/kubelet/lifecycle/predicate.go.
+"""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class Kubelet:
     # Life
 
     async def start(self) -> None:
-        """Adopt what runs, and begin. Needs no API server: static pods start, everything else follows when it is there."""
+        """Adopt what runs, and begin. Needs no API server: static pods start, all else follows when it is there."""
         config, runtime = self.config, self.runtime
         await runtime.start()
         if self.machine is None:
@@ -366,6 +366,12 @@ class Kubelet:
             pressure=self.pressure,
             not_ready=self._not_ready(),
         )
+
+    def problem(self) -> str:
+        """What is wrong with the agent, or ""."""
+        stopped = [task.get_name() for task in self._tasks if task.done()]
+        stopped = [name for name in stopped if name != "kubelet first sync"]
+        return f"stopped: {', '.join(stopped)}" if stopped or not self._tasks else ""
 
     # Keeping tidy
 

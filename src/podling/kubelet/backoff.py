@@ -1,5 +1,5 @@
-"""Exponential back-off per key, as client-go's flowcontrol.Backoff has it: doubles with every failure, starts over after
-twice the longest delay without one."""
+"""Exponential back-off per key, as client-go's flowcontrol.Backoff has it: doubles with every failure, starts over
+after twice the longest delay without one."""
 
 from __future__ import annotations
 

@@ -241,10 +241,10 @@ def _explain_waiting(
     """A container that should be started and could not is waiting, and says why."""
     found = facts.runtime.find(container.name)
     status = made[container.name]
-    if init and found is not None and found.state is ContainerState.EXITED and found.exit_code == 0:
-        if not pods.is_sidecar(container):
-            return
-    if init and found is None and not pods.is_sidecar(container) and _was_initialized(facts):
+    once = init and not pods.is_sidecar(container)
+    if once and found is not None and found.state is ContainerState.EXITED and found.exit_code == 0:
+        return
+    if once and found is None and _was_initialized(facts):
         if status.state is not None and status.state.waiting is not None:
             status.state = core_v1.ContainerState(
                 terminated=core_v1.ContainerStateTerminated(

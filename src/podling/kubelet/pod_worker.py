@@ -1,7 +1,7 @@
 """One worker per pod: whatever happens to the pod happens in this one task, so nothing is ever done twice at once.
 
-Events (a change of the pod, something in the runtime, a probe's verdict, a timer) only wake the worker; what there is to
-do it reads off the pod and the runtime each time. Its life: syncing -> terminating (containers are being stopped) ->
+Events (a change of the pod, something in the runtime, a probe's verdict, a timer) only wake the worker; what there is
+to do it reads off the pod and the runtime each time. Its life: syncing -> terminating (containers are being stopped) ->
 terminated (nothing runs; the pod object may still be there) -> finished (all traces are removed).
 """
 
@@ -552,10 +552,9 @@ class PodWorker:
         if found is not None:
             return found.attempt + 1
         known = self._shared.statuses.get(self.uid) or self.pod.status
-        every = (
-            *((known.container_statuses or ()) if known else ()),
-            *((known.init_container_statuses or ()) if known else ()),
-        )
+        every: list[core_v1.ContainerStatus] = []
+        if known is not None:
+            every += [*(known.container_statuses or ()), *(known.init_container_statuses or ())]
         before = next((s for s in every if s.name == name), None)
         if before is None:
             return 0

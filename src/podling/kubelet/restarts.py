@@ -1,4 +1,4 @@
-"""Whether a container that ended is started again: the pod's restartPolicy, the container's own and its rules (KEP-5307)."""
+"""Whether a container that ended is started again: the restartPolicy of its pod, its own, and its rules (KEP-5307)."""
 
 from __future__ import annotations
 

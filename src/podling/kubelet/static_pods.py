@@ -29,7 +29,10 @@ class InvalidManifest(ValueError):
 
 
 def parse_manifest(text: str, path: str, node_name: str) -> core_v1.Pod:
-    """The pod of a manifest (YAML or JSON), named and annotated for this node, with defaults. Raises InvalidManifest."""
+    """The pod of a manifest (YAML or JSON), named and annotated for this node, with defaults.
+
+    Raises InvalidManifest.
+    """
     import yaml
 
     try:

@@ -1,4 +1,7 @@
-"""Runtime status -> PodStatus: phase, conditions, containers, addresses. Pure (kubelet_pods.go, generateAPIPodStatus)."""
+"""Runtime status -> PodStatus: phase, conditions, containers, addresses. Pure.
+
+Source: pkg/kubelet/kubelet_pods.go, generateAPIPodStatus.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Writes pods' statuses to the API server: only changes, in order, the newest only, until it is written.
 
-What people see of a pod is what was written last; what was written is never older than what it replaces. While a write is
-under way newer statuses overwrite each other, so a slow API server gets fewer and larger steps, never a queue.
+What people see of a pod is what was written last; what was written is never older than what it replaces. While a
+write is under way newer statuses overwrite each other, so a slow API server gets fewer and larger steps, never a queue.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from podling.api import core_v1, errors
 from podling.api.errors import StatusError
 from podling.api.struct import to_dict
 from podling.client.base import Client, PatchType
+from podling.kubelet.status import OWNED
 
 #: Seconds between tries while the API server is away.
 RETRY_FIRST, RETRY_MOST = 0.5, 10.0
@@ -103,8 +104,8 @@ class StatusManager:
         ours = entry.local
         if theirs.phase in ("Succeeded", "Failed") or entry.written != entry.version:
             return
-        own = [c for c in ours.conditions or () if c.type in _OWN]
-        others = [c for c in theirs.conditions or () if c.type not in _OWN]
+        own = [c for c in ours.conditions or () if c.type in OWNED]
+        others = [c for c in theirs.conditions or () if c.type not in OWNED]
         merged = msgspec.structs.replace(ours, conditions=[*others, *own] or None)
         merged.nominated_node_name = theirs.nominated_node_name
         merged.resource_claim_statuses = theirs.resource_claim_statuses
@@ -227,9 +228,3 @@ def _newer(known: core_v1.Pod, other: core_v1.Pod) -> core_v1.Pod:
     except ValueError:
         older = False
     return known if older else other
-
-
-_OWN = frozenset({
-    "PodScheduled", "Ready", "Initialized", "ContainersReady", "PodReadyToStartContainers",
-    "PodResizePending", "PodResizeInProgress", "AllContainersRestarting",
-})  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_crash_loop_backs_off(tmp_path: Path) -> None:
                 newest = max((c.config.attempt for c in known), default=-1)
                 if newest == len(starts):
                     starts.append(clock.elapsed() - began)
-            gaps = [round(b - a - 1) for a, b in zip(starts, starts[1:], strict=False)]
+            gaps = [round(b - a - 1) for a, b in itertools.pairwise(starts)]
             assert gaps == [0, 10, 20, 40, 80, 160, 300, 300]
             await asyncio.sleep(5)
             status = await node.status("crash")
