@@ -34,11 +34,7 @@ class NamespaceLifecycle(Plugin):
         name = attributes.namespace
         namespace = self.app.get("namespaces", "", name)
         if namespace is None:
-            # It may have been made a moment ago.
-            await self.app.hub.current()
-            namespace = self.app.get("namespaces", "", name)
-            if namespace is None:
-                raise errors.not_found("namespaces", "", name)
+            raise errors.not_found("namespaces", "", name)
         if attributes.operation == CREATE and namespace.metadata.deletion_timestamp:
             error = forbidden(
                 attributes, f"unable to create new content in namespace {name} because it is being terminated"

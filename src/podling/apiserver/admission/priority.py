@@ -29,7 +29,7 @@ class Priority(Plugin):
                 spec.priority = old.priority if spec.priority is None else spec.priority
                 spec.preemption_policy = spec.preemption_policy or old.preemption_policy
             return
-        name, value, policy = await self._class(attributes, spec.priority_class_name or "")
+        name, value, policy = self._class(attributes, spec.priority_class_name or "")
         spec.priority_class_name = name or None
         if spec.priority is not None and spec.priority != value:
             raise forbidden(
@@ -45,7 +45,7 @@ class Priority(Plugin):
             )
         spec.priority, spec.preemption_policy = value, policy
 
-    async def _class(self, attributes: Attributes, name: str) -> tuple[str, int, str]:
+    def _class(self, attributes: Attributes, name: str) -> tuple[str, int, str]:
         """Name, value and preemption policy of the class that counts."""
         found: Any
         if not name:
@@ -56,9 +56,6 @@ class Priority(Plugin):
             found = self.app.cached("scheduling.k8s.io", "priorityclasses", name)
             if found is None and name in SYSTEM:
                 return name, SYSTEM[name], "PreemptLowerPriority"
-            if found is None:
-                await self.app.hub.current()
-                found = self.app.cached("scheduling.k8s.io", "priorityclasses", name)
             if found is None:
                 raise forbidden(attributes, f"no PriorityClass with name {name} was found")
         return found.metadata.name, found.value, found.preemption_policy or "PreemptLowerPriority"

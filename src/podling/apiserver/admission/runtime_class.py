@@ -19,7 +19,7 @@ class RuntimeClass(Plugin):
 
     async def mutate(self, attributes: Attributes) -> None:
         spec = attributes.obj.spec
-        found = await self._class(attributes)
+        found = self._class(attributes)
         if found is None:
             return
         if found.overhead is not None and found.overhead.pod_fixed:
@@ -36,7 +36,7 @@ class RuntimeClass(Plugin):
         spec = attributes.obj.spec
         if spec is None or not spec.overhead:
             return
-        found = await self._class(attributes)
+        found = self._class(attributes)
         if found is None:
             raise forbidden(attributes, "pod rejected: Pod Overhead set without corresponding RuntimeClass Overhead")
         fixed = found.overhead.pod_fixed if found.overhead is not None else None
@@ -45,16 +45,13 @@ class RuntimeClass(Plugin):
         if spec.overhead != dict(fixed):
             raise forbidden(attributes, "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
 
-    async def _class(self, attributes: Attributes) -> node_v1.RuntimeClass | None:
+    def _class(self, attributes: Attributes) -> node_v1.RuntimeClass | None:
         """The pod's class, None if it names none. StatusError 403 if it does not exist."""
         spec = attributes.obj.spec
         name = spec.runtime_class_name if spec is not None else None
         if not name:
             return None
         found: node_v1.RuntimeClass | None = self.app.cached("node.k8s.io", "runtimeclasses", name)
-        if found is None:
-            await self.app.hub.current()
-            found = self.app.cached("node.k8s.io", "runtimeclasses", name)
         if found is None:
             raise forbidden(attributes, f'pod rejected: RuntimeClass "{name}" not found')
         return found

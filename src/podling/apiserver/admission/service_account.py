@@ -23,22 +23,20 @@ class ServiceAccount(Plugin):
     async def mutate(self, attributes: Attributes) -> None:
         pod: core_v1.Pod = attributes.obj
         if pod.spec is None or MIRROR in (pod.metadata.annotations or {}):
-            return
+            # Nothing is added to a mirror pod; that it asks for nothing is found out before other faults are.
+            return await self.validate(attributes)
         spec = pod.spec
         if not spec.service_account_name:
             spec.service_account_name = "default"
         spec.service_account = spec.service_account_name
-        account = await self._account(attributes, spec.service_account_name)
+        account = self._account(attributes, spec.service_account_name)
         if _automount(spec, account):
             mount_token(spec)
         if not spec.image_pull_secrets and account.image_pull_secrets:
             spec.image_pull_secrets = [core_v1.LocalObjectReference(name=s.name) for s in account.image_pull_secrets]
 
-    async def _account(self, attributes: Attributes, name: str) -> core_v1.ServiceAccount:
+    def _account(self, attributes: Attributes, name: str) -> core_v1.ServiceAccount:
         account: core_v1.ServiceAccount | None = self.app.get("serviceaccounts", attributes.namespace, name)
-        if account is None:
-            await self.app.hub.current()
-            account = self.app.get("serviceaccounts", attributes.namespace, name)
         if account is None:
             raise forbidden(
                 attributes,

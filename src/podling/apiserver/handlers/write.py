@@ -56,6 +56,9 @@ async def create_object(call: Call, obj: Any) -> Answer:
 
 async def _create_once(call: Call, obj: Any) -> Answer:
     app, served = call.app, call.served
+    # Admission looks things up in the cache: what was made before must be there.
+    if app.store.revision > app.hub.revision:
+        await app.hub.current()
     resource, strategy = served.resource, served.strategy
     meta = obj.metadata
     namespace = call.info.namespace if resource.namespaced else ""
