@@ -19,6 +19,7 @@ _log = log.get(__name__)
 def all_controllers() -> tuple[type[Controller], ...]:
     """Every controller, the garbage collector last: it follows what is left with metadata alone."""
     from podling.controllers.clusterrole_aggregation import ClusterRoleAggregationController
+    from podling.controllers.daemonset import DaemonSetController
     from podling.controllers.deployment import DeploymentController
     from podling.controllers.endpoints import EndpointsController
     from podling.controllers.endpointslice import EndpointSliceController
@@ -33,6 +34,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
     from podling.controllers.replication_controller import ReplicationControllerController
     from podling.controllers.root_ca import RootCaController
     from podling.controllers.serviceaccount import ServiceAccountController
+    from podling.controllers.statefulset import StatefulSetController
     from podling.controllers.taint_eviction import TaintEvictionController
     from podling.controllers.ttl_after_finished import TtlAfterFinishedController
 
@@ -40,6 +42,8 @@ def all_controllers() -> tuple[type[Controller], ...]:
         ReplicaSetController,
         DeploymentController,
         ReplicationControllerController,
+        DaemonSetController,
+        StatefulSetController,
         JobController,
         TtlAfterFinishedController,
         NamespaceController,

@@ -141,6 +141,8 @@ class Agent:
         self._tasks: set[asyncio.Task[None]] = set()
         #: Pods for which this is false stay unready.
         self.ready: Callable[[core_v1.Pod], bool] = lambda pod: True
+        #: Where a pod goes.
+        self.node: Callable[[core_v1.Pod], str] = lambda pod: "node-1"
         #: Seconds until a deleted pod is gone.
         self.stop_after = 0.01
         self.start_after = 0.01
@@ -181,7 +183,7 @@ class Agent:
         if fresh is None or fresh.metadata.uid != pod.metadata.uid or fresh.status.phase == "Running":
             return
         if not fresh.spec.node_name:
-            target = core_v1.ObjectReference(kind="Node", name="node-1")
+            target = core_v1.ObjectReference(kind="Node", name=self.node(fresh) or "node-1")
             binding = core_v1.Binding(
                 metadata=ObjectMeta(name=pod.metadata.name, namespace=pod.metadata.namespace), target=target
             )

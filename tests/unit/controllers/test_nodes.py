@@ -256,24 +256,6 @@ def test_a_taint_that_goes_in_time_cancels_the_eviction() -> None:
     in_cluster(main, TaintEvictionController)
 
 
-@pytest.mark.parametrize(
-    ("toleration", "fits"),
-    [
-        ({"operator": "Exists"}, True),
-        ({"key": "k", "operator": "Exists"}, True),
-        ({"key": "k", "value": "v"}, True),
-        ({"key": "k", "value": "other"}, False),
-        ({"key": "k", "operator": "Exists", "effect": "NoSchedule"}, False),
-        ({"key": "other", "operator": "Exists"}, False),
-        ({"key": "k", "operator": "Gt", "value": "1"}, False),
-        ({"key": "k", "operator": "Bogus"}, False),
-    ],
-)
-def test_tolerations(toleration: dict[str, str], fits: bool) -> None:
-    taint = core_v1.Taint(key="k", value="v", effect=taints.NO_EXECUTE)
-    assert taints.tolerates(core_v1.Toleration(**toleration), taint) is fits
-
-
 def test_seconds_borne_is_the_shortest_of_what_is_used() -> None:
     a, b = (core_v1.Taint(key=k, effect=taints.NO_EXECUTE) for k in "ab")
 
