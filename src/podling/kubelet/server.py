@@ -28,7 +28,7 @@ from podling.streaming.log_query import LogQuery
 
 LOG = log.get(__name__)
 
-#: Seconds that requests are given to end when the server closes.
+#: Seconds that connections are given to end when the server closes.
 GRACE = 2.0
 _TEXT = "text/plain; charset=utf-8"
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
@@ -101,6 +101,8 @@ class KubeletServer:
         self._log_directory = log_directory
         self._server = web.Server(self._handle, access_log=None, handler_cancellation=True)
         self._listener: asyncio.Server | None = None
+        #: Requests under way, whose end may never come by itself: shells, followed logs.
+        self._running: set[asyncio.Task[Any]] = set()
 
     async def start(self, host: str, port: int, tls: ssl.SSLContext | None) -> int:
         """Listen, and return the port. Without TLS only for tests."""
@@ -110,9 +112,13 @@ class KubeletServer:
         return self.port
 
     async def close(self) -> None:
-        """Stop listening, let requests end, then cut what is left."""
+        """Stop listening and end what is under way."""
         if self._listener is not None:
             self._listener.close()
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         self._server.pre_shutdown()
         await self._server.shutdown(GRACE)
         if self._listener is not None:
@@ -122,6 +128,9 @@ class KubeletServer:
         raw, _, query = request._message.path.partition("?")
         path = unquote(raw)
         target = Target(path, path.strip("/").split("/"), parse_qs(query, keep_blank_values=True))
+        task = asyncio.current_task()
+        assert task is not None
+        self._running.add(task)
         try:
             await self._access.check(request, _VERBS.get(request.method, ""), subresources(path))
             route = _ROUTES.get(target.parts[0])
@@ -135,6 +144,8 @@ class KubeletServer:
         except Exception as error:
             LOG.exception("%s %s", request.method, path)
             return _text(500, str(error))
+        finally:
+            self._running.discard(task)
 
     # What scrapers and people read
 

@@ -77,6 +77,8 @@ class SpdyForwarder:
         self._forward = forward
         self._pod, self._uid = pod, uid
         self._pairs: dict[str, dict[str, spdy.Stream]] = {}
+        #: When a stream without its partner is given up.
+        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._session = spdy.Session(duplex, self._on_stream)
 
@@ -85,6 +87,8 @@ class SpdyForwarder:
         try:
             await self._session.run()
         finally:
+            for timer in self._timers.values():
+                timer.cancel()
             for task in list(self._tasks):
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -108,21 +112,21 @@ class SpdyForwarder:
         pair[kind] = stream
         if len(pair) == 2:
             del self._pairs[request_id]
+            self._timers.pop(request_id).cancel()
             self._spawn(self._copy(int(port), pair["data"], pair["error"]))
         else:
-            self._spawn(self._expire(request_id, pair))
+            loop = asyncio.get_running_loop()
+            self._timers[request_id] = loop.call_later(PAIR_TIMEOUT, self._expire, request_id)
 
     @staticmethod
     def _guessed(stream: spdy.Stream, kind: str) -> str:
         """Old clients send no request ID: the error stream comes first, the data stream right behind it."""
         return str(stream.id if kind == "error" else stream.id - 2)
 
-    async def _expire(self, request_id: str, pair: dict[str, spdy.Stream]) -> None:
-        await asyncio.sleep(PAIR_TIMEOUT)
-        if self._pairs.get(request_id) is pair:
-            del self._pairs[request_id]
-            for stream in pair.values():
-                await stream.reset()
+    def _expire(self, request_id: str) -> None:
+        del self._timers[request_id]
+        for stream in self._pairs.pop(request_id).values():
+            self._spawn(stream.reset())
 
     async def _copy(self, port: int, data: spdy.Stream, error: spdy.Stream) -> None:
         try:

@@ -18,7 +18,7 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import Any
 
-from podling.api import core_v1, meta_v1
+from podling.api import core_v1, discovery_v1, meta_v1, registry
 from podling.api.request import User
 from podling.apiserver.admission.base import Chain
 from podling.apiserver.app import ApiServer
@@ -26,6 +26,7 @@ from podling.apiserver.handlers.kubelets import Kubelets, client_tls
 from podling.apiserver.handlers.proxy import Proxy
 from podling.apiserver.handlers.streaming import Streaming
 from podling.apiserver.server import HttpServer, tls_context
+from podling.apiserver.strategy import PlainStrategy
 from podling.client.client import ApiClient
 from podling.cluster import pki
 from podling.kubelet import logs, server_auth
@@ -213,6 +214,9 @@ class Cluster:
         self.pki = pki.Pki(directory / "pki")
         self.store = MemoryStore()
         self.app = ApiServer(self.store, authenticator=self._authenticate, admission=Chain())
+        # Loopback is where everything is here, and no address for endpoints.
+        slices = registry.of(discovery_v1.EndpointSlice)
+        self.app.install(slices, PlainStrategy(slices))
         self.client = ApiClient(self.app)
         self.kubeconfig = directory / "kubeconfig"
         self.requests: list[str] = []
@@ -270,8 +274,8 @@ class Cluster:
         return made
 
     async def close(self) -> None:
-        await self.http.close()
         await self.streaming.close()
+        await self.http.close()
         await self.kubelet.close()
         await self.app.close()
         await self.store.close()

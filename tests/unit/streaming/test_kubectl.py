@@ -14,6 +14,8 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from podling.apiserver import server as apiserver
+from podling.kubelet import server as agent_server
 from streaming.harness import KUBECTLS, Cluster, make_pod, running
 
 WEBSOCKETS = {"KUBECTL_REMOTE_COMMAND_WEBSOCKETS": "true", "KUBECTL_PORT_FORWARD_WEBSOCKETS": "true"}
@@ -75,6 +77,26 @@ async def test_exec_ends_when_the_client_goes(cluster: Cluster, kubectl: str, en
             return
         await asyncio.sleep(0.01)
     raise AssertionError("the command lives on")
+
+
+@pytest.mark.parametrize("first", ["api server", "node agent"])
+@pytest.mark.parametrize("args", [("exec", "-i", "web", "--", "cat"), ("logs", "-f", "web"), ("attach", "-i", "web")])
+async def test_servers_close_at_once_whatever_is_open(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, args: tuple[str, ...], first: str
+) -> None:
+    monkeypatch.setattr(apiserver, "GRACE", 1000.0)
+    monkeypatch.setattr(agent_server, "GRACE", 1000.0)
+    (cluster.directory / "app.log").write_bytes(LOG)
+    async with cluster.kubectl(KUBECTLS[-1], *args) as process:
+        assert process.stdout is not None and process.stdin is not None
+        process.stdin.write(b"x\n")
+        await asyncio.wait_for(process.stdout.readline(), 20)
+        async with asyncio.timeout(20):
+            if first == "node agent":
+                await cluster.kubelet.close()
+            await cluster.streaming.close()
+            await cluster.http.close()
+        await asyncio.wait_for(process.wait(), 20)
 
 
 @every_client

@@ -96,7 +96,7 @@ def user_info(user: User) -> authentication_v1.UserInfo:
 
 def _rules_status(found: RulesOfUser) -> authorization_v1.SubjectRulesReviewStatus:
     status = authorization_v1.SubjectRulesReviewStatus(
-        incomplete=found.incomplete or bool(found.errors),
+        incomplete=found.incomplete,
         evaluation_error=aggregate(found.errors) if found.errors else None,
     )
     for rule in found.rules:
