@@ -14,6 +14,7 @@ import msgspec
 from podling.api import registry
 from podling.api.request import Request, User
 from podling.apiserver.admission.node_restriction import NodeRestriction
+from podling.apiserver.allocators import ServiceAllocator
 from podling.apiserver.app import ApiServer
 from podling.apiserver.authn.authenticator import Authenticator
 from podling.apiserver.authn.service_accounts import TokenIssuer, TokenValidator
@@ -26,6 +27,7 @@ from podling.apiserver.handlers.kubelets import Kubelets, client_tls
 from podling.apiserver.handlers.streaming import Streaming
 from podling.apiserver.handlers.subresources import reviewing
 from podling.apiserver.request_info import RequestInfo
+from podling.apiserver.resources.core.service import ServiceStrategy
 from podling.apiserver.watch import Scope, Watch
 from podling.store.base import Store
 
@@ -35,7 +37,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     service_cidr: str = "10.96.0.0/16"
     node_port_range: str = "30000-32767"
-    reserved_service_ips: tuple[str, ...] = ()
     signing_key: bytes = b""
     issuer: str = "https://kubernetes.default.svc.cluster.local"
 
@@ -87,6 +88,15 @@ class Assembly:
         await self.app.start()
         for kind in Authorizer.KINDS:
             self._follow(kind, self.authorizer.observe)
+
+        services = self.app.lookup("", "services")
+        assert services is not None and isinstance(services.strategy, ServiceStrategy)
+        first, _, last = self.settings.node_port_range.partition("-")
+        services.strategy.allocator = ServiceAllocator(
+            [self.settings.service_cidr],
+            (entry.object for entry in services.cache.all()),
+            node_ports=(int(first), int(last)),
+        )
 
     def _follow(self, kind: type[Any], observe: Callable[[str, Any], None]) -> None:
         """Tell of every object of a kind: those that are there, and each change at the moment it happens."""

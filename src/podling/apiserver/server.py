@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote
@@ -128,7 +128,9 @@ class HttpServer:
         self._listener: asyncio.Server | None = None
         self._closing = False
 
-    async def start(self, host: str = "127.0.0.1", port: int = 0, *, tls: ssl.SSLContext | None = None) -> int:
+    async def start(
+        self, host: str | Sequence[str] = "127.0.0.1", port: int = 0, *, tls: ssl.SSLContext | None = None
+    ) -> int:
         """Listen, and return the port."""
         loop = asyncio.get_running_loop()
         self._listener = await loop.create_server(

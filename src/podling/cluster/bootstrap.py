@@ -41,6 +41,7 @@ async def run(client: Client, config: ClusterConfig, *, ca: bytes, front_proxy_c
         ensure(client, _authentication(ca, front_proxy_ca)),
         *(ensure(client, obj) for obj in _node_network_role()),
         _kubernetes_service(client, config),
+        ensure(client, _dns_service(config)),
     )
 
 
@@ -115,6 +116,18 @@ async def _kubernetes_service(client: Client, config: ClusterConfig) -> None:
     await ensure(client, service)
     await _endpoints(client, config)
     await _endpoint_slice(client, config)
+
+
+def _dns_service(config: ClusterConfig) -> core_v1.Service:
+    """Cluster DNS under its usual name. It has no endpoints: each node answers the address itself."""
+    labels = {"k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "CoreDNS"}
+    service = core_v1.Service(metadata=meta_v1.ObjectMeta(name="kube-dns", namespace="kube-system", labels=labels))
+    service.spec.cluster_ip = config.dns_ip
+    service.spec.ports = [
+        core_v1.ServicePort(name="dns", port=53, protocol="UDP"),
+        core_v1.ServicePort(name="dns-tcp", port=53, protocol="TCP"),
+    ]
+    return service
 
 
 async def _endpoints(client: Client, config: ClusterConfig) -> None:

@@ -48,7 +48,6 @@ class ControlPlane:
             Settings(
                 service_cidr=config.service_cidr,
                 node_port_range=config.node_port_range,
-                reserved_service_ips=(config.dns_ip,),
                 signing_key=pki.service_account_key().key if pki else b"",
                 issuer=f"https://kubernetes.default.svc.{config.cluster_domain}",
             ),

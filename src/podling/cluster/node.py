@@ -26,6 +26,7 @@ from podling.cluster.config import ClusterConfig, Layout
 from podling.images.registry_config import RegistryConfig
 from podling.images.store import ImageStore
 from podling.kubelet.agent import Kubelet
+from podling.kubelet.backend import Backend
 from podling.kubelet.config import KubeletConfig
 from podling.kubelet.server import KubeletServer
 from podling.kubelet.server_auth import DelegatedAccess, tls_context
@@ -103,6 +104,7 @@ class Node:
             await self._start_network(known)
         await wait_for(self._credentials("node").server)
         await self.kubelet.start()
+        await self._start_server()
         self.informers.start()
         self._spawn("pod range", self._follow_ranges())
         self._spawn("routes", networking.keep_routes(self.informers, config, self.ip))
@@ -319,6 +321,10 @@ class SimulatedNodes:
             kubelet = simulation.kubelet(client, name, index, root=self.paths.node(name), port=port)
             await kubelet.start()
             self._kubelets.append(kubelet)
+            server = KubeletServer(Backend(kubelet), DelegatedAccess(name, client, trusted=(_API_SERVER,)))
+            tls = tls_context(pki / f"kubelet-{name}.crt", pki / f"kubelet-{name}.key", pki / "ca.crt")
+            await server.start("127.0.0.1", port, tls)
+            self._servers.append(server)
 
     async def close(self) -> None:
         await asyncio.gather(*(s.close() for s in self._servers))

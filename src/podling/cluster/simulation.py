@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from podling.api import core_v1
@@ -25,6 +25,12 @@ class VirtualVolumes:
         return {volume.name: f"/virtual/{pod.metadata.uid}/{volume.name}" for volume in pod.spec.volumes or ()}
 
     async def unmount_pod(self, uid: str) -> None:
+        return None
+
+    async def clean_orphans(self, live: Collection[str]) -> list[str]:
+        return []
+
+    def pod_changed(self, pod: core_v1.Pod) -> None:
         return None
 
     def changed(self, kind: str, namespace: str, name: str) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any
 
 from podling.api import core_v1, names
 from podling.apiserver.resources import printing
@@ -29,7 +29,7 @@ class ServiceStrategy(Strategy[core_v1.Service]):
 
     #: Hands out cluster IPs and node ports; whoever puts the cluster together sets it at start. Without one Services
     #: keep what their authors wrote.
-    allocator: ClassVar[allocation.Allocator | None] = None
+    allocator: allocation.Allocator | None = None
 
     def default(self, obj: core_v1.Service) -> None:
         spec = obj.spec
