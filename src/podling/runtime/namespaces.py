@@ -21,22 +21,26 @@ OCI_NAMES = {"net": "network", "ipc": "ipc", "uts": "uts", "pid": "pid", "user":
 
 
 def make(directory: Path, kinds: Sequence[str], hostname: str, sysctls: Mapping[str, str]) -> None:
-    """Pin new namespaces of `kinds` (net, ipc, uts) as files in `directory`, and set them up."""
+    """Pin new namespaces of `kinds` (net, ipc, uts) as files in `directory`, and set them up.
+
+    Those that are pinned there already are only set up.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    for kind in kinds:
-        (directory / kind).touch()
 
     def work() -> None:
-        flags = 0
         for kind in kinds:
-            flags |= _FLAGS[kind]
-        syscalls.unshare(flags)
+            file = directory / kind
+            if file.exists():
+                with file.open() as pinned:
+                    syscalls.setns(pinned.fileno(), _FLAGS[kind])
+            else:
+                file.touch()
+                syscalls.unshare(_FLAGS[kind])
+                mounts.mount(f"/proc/thread-self/ns/{kind}", str(file), flags=mounts.BIND)
         if "uts" in kinds and hostname:
             syscalls.sethostname(hostname)
         for name, value in sysctls.items():
             _set_sysctl(name, value)
-        for kind in kinds:
-            mounts.mount(f"/proc/thread-self/ns/{kind}", str(directory / kind), flags=mounts.BIND)
 
     if kinds:
         syscalls.in_fresh_thread(work)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +21,16 @@ def share(run_dir: Path) -> None:
     else:
         mounts.mount(str(run_dir), str(run_dir), flags=mounts.BIND)
     mounts.mount("none", str(run_dir), flags=mounts.SHARED)
+
+
+def remove_tree(directory: Path) -> None:
+    """Unmount what is mounted in `directory`, then remove it; OSError, and nothing removed, if a mount stays: it could
+    be somebody's volume."""
+    for target in reversed(mounts.targets_below(str(directory))):
+        mounts.unmount_all(target)
+    if left := mounts.targets_below(str(directory)):
+        raise OSError(errno.EBUSY, "still mounted", left[0])
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 def check_propagation(volumes: Iterable[Mount]) -> None:

@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from podling import clock, log, mounts
+from podling import clock, log
 from podling.images.base import ImageService
 from podling.network.base import SandboxNetwork
 from podling.runtime import (
@@ -33,6 +32,7 @@ from podling.runtime import (
     sandbox,
     signals,
     spec,
+    users,
 )
 from podling.runtime.base import (
     ContainerConfig,
@@ -206,13 +206,15 @@ class OciRuntime:
             cgroup=config.cgroup_parent or f"/podling/{sandbox_id}",
             resources=config.resources,
         )
+        if config.user_namespace:
+            record.user_base = users.choose_base([other.user_base for other in self._sandboxes.values()])
         self._layout.note_parents(record.cgroup)
         self._layout.save(record)
         self._sandboxes[sandbox_id] = record
         try:
             if config.log_directory:
                 os.makedirs(config.log_directory, mode=0o755, exist_ok=True)
-            sandbox.make(self._layout, self._cgroups, record)
+            await sandbox.make(self._layout, self._cgroups, record)
             if not config.host_network:
                 where = sandbox.netns(self._layout, record)
                 record.ips = (await self._network.attach(sandbox_id, where, config.port_mappings)).ips
@@ -339,6 +341,7 @@ class OciRuntime:
                 image.config.user,
                 config.security,
             )
+            config = await self._shifted(pod, config, container_id)
             made = spec.build(config, image.config, user, self._placement(pod, config, container_id), self._node)
             self._prepare_root(str(root), made["process"]["cwd"], image.config.volumes, config)
             (self._layout.bundle(container_id) / "config.json").write_bytes(msgspec.json.encode(made))
@@ -351,6 +354,23 @@ class OciRuntime:
         record.phase = Phase.CREATED
         self._layout.save(record)
         return container_id
+
+    async def _shifted(self, pod: SandboxRecord, config: ContainerConfig, container_id: str) -> ContainerConfig:
+        """In a user namespace files and volumes have to belong to the pod's range of ids."""
+        if not pod.user_base:
+            return config
+        await asyncio.to_thread(users.shift_owners, str(self._layout.rootfs(container_id)), pod.user_base)
+        pinned = str(self._layout.namespaces(pod.id) / "user")
+        shifted = []
+        for number, volume in enumerate(config.mounts):
+            target = self._layout.bundle(container_id) / f"volume-{number}"
+            if Path(volume.host_path).is_dir():
+                target.mkdir()
+            else:
+                target.touch()
+            users.mount_shifted(volume.host_path, str(target), pinned)
+            shifted.append(msgspec.structs.replace(volume, host_path=str(target)))
+        return msgspec.structs.replace(config, mounts=tuple(shifted))
 
     def _prepare_root(self, root: str, cwd: str, volumes: tuple[str, ...], config: ContainerConfig) -> None:
         """Directories that the process or the image expects to be there."""
@@ -380,6 +400,7 @@ class OciRuntime:
             resolv_conf=str(files / "resolv.conf"),
             hostname_file=str(files / "hostname"),
             hostname=pod.hostname,
+            user_base=pod.user_base,
         )
 
     async def _discard_container(self, live: _Container) -> None:
@@ -390,8 +411,7 @@ class OciRuntime:
         root = self._layout.rootfs(record.id)
         if root.exists():
             await self._images.unmount(record.id, str(root))
-            mounts.unmount(str(root))
-        shutil.rmtree(self._layout.bundle(record.id), ignore_errors=True)
+        node.remove_tree(self._layout.bundle(record.id))
         (self._layout.exits / record.id).unlink(missing_ok=True)
         self._layout.forget(record)
         self._containers.pop(record.id, None)

@@ -41,6 +41,8 @@ class SandboxRecord(msgspec.Struct, kw_only=True):
     hostname: str = ""
     cgroup: str = ""
     resources: Resources = Resources()
+    #: Where the range of ids begins that a user namespace maps to; 0 without one.
+    user_base: int = 0
     #: The process that is PID 1 of a shared process namespace, and when it was started (clock ticks since boot).
     init_pid: int = 0
     init_started: int = 0

@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from podling import mounts
-from podling.runtime import namespaces, processes
+from podling.runtime import namespaces, node, processes, users
 from podling.runtime.base import DNSConfig, RuntimeFailure, SandboxConfig
 from podling.runtime.cgroups import Cgroups
 from podling.runtime.crun import OciCli
 from podling.runtime.records import Layout, SandboxRecord
+from podling.runtime.spec import id_mapping
 
 _SHM_SIZE = 64 << 20
 _CATATONIT = ("/usr/libexec/podman/catatonit", "/usr/libexec/catatonit/catatonit")
@@ -41,7 +42,8 @@ def resolv_conf(dns: DNSConfig | None) -> str:
 
 def own_namespaces(config: SandboxConfig) -> list[str]:
     """Which namespaces the sandbox has for itself. A pod on the host's network has the host's name too."""
-    kinds = [] if config.host_network else ["net", "uts"]
+    kinds = ["user"] if config.user_namespace else []
+    kinds += [] if config.host_network else ["net", "uts"]
     return kinds if config.host_ipc else [*kinds, "ipc"]
 
 
@@ -50,12 +52,15 @@ def netns(layout: Layout, record: SandboxRecord) -> str:
     return "" if record.config.host_network else str(layout.namespaces(record.id) / "net")
 
 
-def make(layout: Layout, cgroups: Cgroups, record: SandboxRecord) -> None:
+async def make(layout: Layout, cgroups: Cgroups, record: SandboxRecord) -> None:
     """All of it but the network and PID 1; on failure `unmake` takes away what was made."""
     config, directory = record.config, layout.sandboxes / record.id
     directory.mkdir(mode=0o711)
     hostname = record.hostname if not config.host_network else os.uname().nodename
-    namespaces.make(directory / "ns", own_namespaces(config), hostname, config.sysctls)
+    kinds = [kind for kind in own_namespaces(config) if kind != "user"]
+    if record.user_base:
+        await users.make(directory / "ns", kinds, record.user_base)
+    namespaces.make(directory / "ns", kinds, hostname, config.sysctls)
     if not config.host_ipc:
         (directory / "shm").mkdir()
         flags = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC
@@ -78,6 +83,7 @@ async def start_init(layout: Layout, oci: OciCli, record: SandboxRecord) -> None
     bundle = layout.sandboxes / record.id / "init"
     for directory in ("dev", "proc"):
         (bundle / "rootfs" / directory).mkdir(parents=True)
+    (bundle / "rootfs" / "pause").touch()
     (bundle / "config.json").write_bytes(msgspec.json.encode(_init_spec(layout, record, program)))
     await oci.run_detached(record.id, bundle, bundle / "pid")
     record.init_pid = int((bundle / "pid").read_text())
@@ -91,6 +97,9 @@ def _init_spec(layout: Layout, record: SandboxRecord, program: str) -> dict[str,
     for kind in own_namespaces(record.config):
         spaces.append({"type": namespaces.OCI_NAMES[kind], "path": str(directory / kind)})
     options = ["nosuid", "noexec", "nodev"]
+    linux: dict[str, Any] = {"cgroupsPath": f"{record.cgroup}/{record.id}", "namespaces": spaces}
+    if record.user_base:
+        linux["uidMappings"] = linux["gidMappings"] = id_mapping(record.user_base)
     return {
         "ociVersion": "1.0.2",
         "process": {
@@ -106,7 +115,7 @@ def _init_spec(layout: Layout, record: SandboxRecord, program: str) -> dict[str,
             {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]},
             {"destination": "/pause", "type": "bind", "source": program, "options": ["bind", "ro"]},
         ],
-        "linux": {"cgroupsPath": f"{record.cgroup}/{record.id}", "namespaces": spaces},
+        "linux": linux,
     }
 
 
@@ -133,4 +142,4 @@ async def unmake(layout: Layout, cgroups: Cgroups, record: SandboxRecord, *, kee
 
 def _remove_files(layout: Layout, record: SandboxRecord) -> None:
     release(layout, record)
-    shutil.rmtree(layout.sandboxes / record.id, ignore_errors=True)
+    node.remove_tree(layout.sandboxes / record.id)

@@ -29,6 +29,9 @@ Spec = dict[str, Any]
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+#: How many ids a user namespace has, as Kubernetes fixes it.
+USER_RANGE = 65536
+
 #: What of /proc and /sys tells about, or reaches, the machine instead of the container.
 MASKED_PATHS = (
     "/proc/acpi",
@@ -70,6 +73,8 @@ class Placement(NamedTuple):
     resolv_conf: str
     hostname_file: str
     hostname: str
+    #: Where the range of ids begins that the pinned user namespace maps to; 0 without one.
+    user_base: int = 0
 
 
 def build(config: ContainerConfig, image: ImageConfig, user: User, place: Placement, node: Node) -> Spec:
@@ -103,6 +108,8 @@ def build(config: ContainerConfig, image: ImageConfig, user: User, place: Placem
         "devices": [device.as_linux() for device in devices],
         "rootfsPropagation": propagation_of_root(config.mounts),
     }
+    if place.user_base:
+        linux["uidMappings"] = linux["gidMappings"] = id_mapping(place.user_base)
     if not security.privileged:
         masked = MASKED_PATHS if security.masked_paths is None else security.masked_paths
         readonly = READONLY_PATHS if security.readonly_paths is None else security.readonly_paths
@@ -118,6 +125,11 @@ def build(config: ContainerConfig, image: ImageConfig, user: User, place: Placem
         "linux": linux,
         "annotations": {},
     }
+
+
+def id_mapping(base: int) -> list[Spec]:
+    """`linux.uidMappings` and `gidMappings` of a user namespace."""
+    return [{"containerID": 0, "hostID": base, "size": USER_RANGE}]
 
 
 def arguments(config: ContainerConfig, image: ImageConfig) -> tuple[str, ...]:

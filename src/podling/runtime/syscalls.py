@@ -52,6 +52,11 @@ def sethostname(name: str) -> None:
     _checked(_libc.sethostname(encoded, len(encoded)), name)
 
 
+def call(number: int, what: str, *args: object) -> int:
+    """syscall(2), for calls younger than the C library's wrappers; OSError about `what`."""
+    return _checked(_libc.syscall(ctypes.c_long(number), *args), what)
+
+
 class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 

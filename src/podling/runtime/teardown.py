@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 from pathlib import Path
 
-from podling import mounts
 from podling.images.base import ImageService
 from podling.network.base import SandboxNetwork
-from podling.runtime import cgroups, processes, sandbox
+from podling.runtime import cgroups, node, processes, sandbox
 from podling.runtime.records import Layout
 
 
@@ -42,10 +40,8 @@ async def teardown(
     _remove_if_empty(groups, layout.parents())
     if (layout.run_dir / "tuned").exists():
         cgroups.favor_dynamic_changes(False)
-    for target in reversed(mounts.targets_below(str(layout.run_dir))):
-        mounts.unmount(target)
     for directory in (layout.run_dir, layout.state_dir):
-        shutil.rmtree(directory, ignore_errors=True)
+        node.remove_tree(directory)
 
 
 async def _gone(pid: int, started: int) -> None:

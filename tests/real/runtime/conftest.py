@@ -13,5 +13,7 @@ import pytest
 def home() -> Iterator[Path]:
     """A directory with a short path, for sockets and mounts."""
     directory = Path(tempfile.mkdtemp(prefix=f"podling-{os.getpid()}-", dir="/tmp"))
+    # In a user namespace root has to find its way to its root file system.
+    directory.chmod(0o711)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)

@@ -205,6 +205,60 @@ def test_shared_process_namespace(node: Callable[[Body], None]) -> None:
     node(body)
 
 
+def test_user_namespace(node: Callable[[Body], None]) -> None:
+    async def body(h: OciHarness) -> None:
+        volume = h.home / "volume"
+        volume.mkdir()
+        (volume / "mine").write_text("secret")
+        (volume / "mine").chmod(0o600)
+        sandbox_id, container_id = await h.running(
+            *FOREVER,
+            sandbox={"user_namespace": True, "sysctls": {"net.ipv4.ip_unprivileged_port_start": "80"}, "hostname": "u"},
+            mounts=(Mount(host_path=str(volume), container_path="/data"),),
+        )
+        assert await said(h, container_id, "id", "-u") == "0"
+        inside, outside, size = (await said(h, container_id, "cat", "/proc/self/uid_map")).split()
+        assert (inside, size) == ("0", "65536") and int(outside) >= 65536
+        pid = (await h.runtime.container_status(container_id)).pid
+        assert os.stat(f"/proc/{pid}").st_uid == int(outside)
+        assert await said(h, container_id, "cat", "/data/mine") == "secret"
+        assert await said(h, container_id, "sh", "-c", "touch /data/new /root/new && hostname") == "u"
+        assert (volume / "new").stat().st_uid == 0
+        assert await said(h, container_id, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start") == "80"
+        await h.crash()
+        await h.again()
+        assert (await h.runtime.sandbox_status(sandbox_id)).state is SandboxState.READY
+        await h.runtime.remove_sandbox(sandbox_id)
+
+    node(body)
+
+
+def test_user_namespace_with_a_shared_process_namespace(node: Callable[[Body], None]) -> None:
+    async def body(h: OciHarness) -> None:
+        config = {"user_namespace": True, "share_process_namespace": True}
+        _, container_id = await h.running(*FOREVER, sandbox=config)
+        assert "1 /pause -P" in await said(h, container_id, "ps", "-o", "pid,args")
+
+    node(body)
+
+
+def test_removing_a_container_leaves_its_volumes_alone(node: Callable[[Body], None]) -> None:
+    async def body(h: OciHarness) -> None:
+        volume = h.home / "volume"
+        (volume / "deep").mkdir(parents=True)
+        (volume / "deep" / "file").touch()
+        given = (Mount(host_path=str(volume), container_path="/data"),)
+        for config in ({"user_namespace": True}, {}):
+            sandbox_id, _ = await h.running(*FOREVER, sandbox=config, mounts=given)
+            await h.runtime.remove_sandbox(sandbox_id)
+            await h.running(*FOREVER, sandbox=config, mounts=given)
+        await h.crash()
+        await teardown(h.home / "state", h.home / "run", h.images, h.network)
+        assert (volume / "deep" / "file").exists()
+
+    node(body)
+
+
 def test_target_container(node: Callable[[Body], None]) -> None:
     async def body(h: OciHarness) -> None:
         sandbox_id, one = await h.running(*FOREVER)
