@@ -10,6 +10,7 @@ from podling.controllers import pods as pod_rules
 from podling.controllers import service_pods, slices
 from podling.controllers.base import Context, Controller, namespace_terminating
 from podling.controllers.references import controller_reference
+from podling.controllers.slice_tracker import SliceTracker
 
 CONTROLLER_NAME = "endpointslice-controller.k8s.io"
 #: Slices by the service they are of.
@@ -123,23 +124,10 @@ class EndpointSliceController(Controller):
         service_pods.follow_pods(self._pods, self._services, self.queue.add)
         self._slices = self.informer(discovery_v1.EndpointSlice)
         self._slices.add_index(BY_SERVICE, by_service)
-        self._slices.add_handler(on_update=self._slice_updated, on_delete=self._slice_changed)
+        self._tracker = SliceTracker(self.client, self._slices, by_service, self.queue.add)
         self._nodes = self.informer(core_v1.Node)
         self._nodes.add_handler(on_add=self._node_changed, on_update=self._node_updated)
         self._triggers = service_pods.TriggerTimes()
-        #: Versions that we wrote: our own changes need no second look.
-        self._written: dict[str, str] = {}
-
-    def _slice_changed(self, slice_: discovery_v1.EndpointSlice) -> None:
-        self._written.pop(slice_.metadata.uid or "", None)
-        for key in by_service(slice_):
-            self.queue.add(key)
-
-    def _slice_updated(self, old: discovery_v1.EndpointSlice, new: discovery_v1.EndpointSlice) -> None:
-        if self._written.get(new.metadata.uid or "") == new.metadata.resource_version:
-            return
-        for key in {*by_service(old), *by_service(new)}:
-            self.queue.add(key)
 
     def _node_changed(self, node: core_v1.Node) -> None:
         if (node.metadata.labels or {}).get(service_pods.ZONE):
@@ -158,10 +146,11 @@ class EndpointSliceController(Controller):
         if service is None:
             # The garbage collector takes the slices: the service owns them.
             self._triggers.forget(key)
+            self._tracker.forget(key)
             return
         if not service.spec.selector or service.metadata.deletion_timestamp is not None:
             return
-        if service.spec.type == "ExternalName":
+        if service.spec.type == "ExternalName" or self._tracker.stale(key):
             return
         pods = service_pods.pods_of(self._pods, service)
         trigger = self._triggers.latest_change(service, pods)
@@ -172,7 +161,7 @@ class EndpointSliceController(Controller):
             self.context.config.endpoints_per_slice,
         )
         try:
-            await self._apply(changes)
+            await self._tracker.apply(key, changes)
         except errors.StatusError as error:
             if namespace_terminating(error):
                 return
@@ -188,18 +177,3 @@ class EndpointSliceController(Controller):
             if zone:
                 zones[name] = zone
         return zones
-
-    async def _apply(self, changes: slices.Changes) -> None:
-        for slice_ in changes.create:
-            await self.client.create(slice_)
-        for slice_ in changes.update:
-            updated = await self.client.update(slice_)
-            self._written[updated.metadata.uid or ""] = updated.metadata.resource_version or ""
-        for slice_ in changes.delete:
-            try:
-                await self.client.delete(
-                    discovery_v1.EndpointSlice, slice_.metadata.name or "", slice_.metadata.namespace
-                )
-            except errors.StatusError as error:
-                if not errors.is_not_found(error):
-                    raise

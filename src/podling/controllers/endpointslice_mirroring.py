@@ -8,6 +8,7 @@ from podling.controllers import service_pods, slices
 from podling.controllers.base import Context, Controller, namespace_terminating
 from podling.controllers.references import controller_reference
 from podling.controllers.rollout import LAST_APPLIED
+from podling.controllers.slice_tracker import SliceTracker
 
 CONTROLLER_NAME = "endpointslicemirroring-controller.k8s.io"
 SKIP = "endpointslice.kubernetes.io/skip-mirror"
@@ -80,18 +81,17 @@ class EndpointSliceMirroringController(Controller):
         self._services = self.watch(core_v1.Service)
         self._slices = self.informer(discovery_v1.EndpointSlice)
         self._slices.add_index(BY_SERVICE, mirrored)
-        self._slices.add_handler(on_update=lambda _, new: self._slice_changed(new), on_delete=self._slice_changed)
-
-    def _slice_changed(self, slice_: discovery_v1.EndpointSlice) -> None:
-        for key in mirrored(slice_):
-            self.queue.add(key)
+        self._tracker = SliceTracker(self.client, self._slices, mirrored, self.queue.add)
 
     async def reconcile(self, key: str) -> None:
         endpoints, service = self._endpoints.get(key), self._services.get(key)
         existing = self._slices.by_index(BY_SERVICE, key)
         if endpoints is None or service is None or service.spec.selector or not should_mirror(endpoints):
             for slice_ in existing:
-                await self._delete(slice_)
+                await self._tracker.delete(key, slice_)
+            self._tracker.forget(key)
+            return
+        if self._tracker.stale(key):
             return
         wanted = blank(endpoints)
         most = self.context.config.endpoints_per_slice
@@ -104,20 +104,7 @@ class EndpointSliceMirroringController(Controller):
             ):
                 changes.update.append(slices.with_metadata(slice_, wanted))
         try:
-            for slice_ in changes.create:
-                await self.client.create(slice_)
+            await self._tracker.apply(key, changes)
         except errors.StatusError as error:
             if not namespace_terminating(error):
-                raise
-            return
-        for slice_ in changes.update:
-            await self.client.update(slice_)
-        for slice_ in changes.delete:
-            await self._delete(slice_)
-
-    async def _delete(self, slice_: discovery_v1.EndpointSlice) -> None:
-        try:
-            await self.client.delete(discovery_v1.EndpointSlice, slice_.metadata.name or "", slice_.metadata.namespace)
-        except errors.StatusError as error:
-            if not errors.is_not_found(error):
                 raise

@@ -249,7 +249,8 @@ def test_a_replica_set_of_another_with_the_same_name_is_stepped_around() -> None
         from podling.controllers.hashing import template_hash
 
         d = deployment(1)
-        hashed = template_hash(template())
+        defaulted = await cluster.client.create(deployment(1), dry_run=True)
+        hashed = template_hash(defaulted.spec.template)
         taken = apps_v1.ReplicaSet(
             metadata=ObjectMeta(name=f"web-{hashed}", namespace="default"),
             spec=apps_v1.ReplicaSetSpec(replicas=0, selector=selector("other"), template=template("other")),
