@@ -2,6 +2,7 @@
 
 import base64
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -117,13 +118,13 @@ class FakeRegistry:
 
 
 @asynccontextmanager
-async def serving(registry: FakeRegistry) -> AsyncIterator[str]:
+async def serving(registry: FakeRegistry, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
     """Its `127.0.0.1:port`."""
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", registry.handle)
     runner: Any = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
     await site.start()
     registry.address = f"127.0.0.1:{runner.addresses[0][1]}"
     try:
