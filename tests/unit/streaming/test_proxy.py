@@ -167,10 +167,14 @@ async def test_links_lead_through_the_proxy(
 
 async def test_websockets_pass(cluster: Cluster, origin: Origin, http: aiohttp.ClientSession) -> None:
     port = await origin.start()
-    async with http.ws_connect(f"{PODS}/web:{port}/proxy/ws", protocols=("chat",)) as socket:
+    offered = ("base64url.bearer.authorization.k8s.io.c2VjcmV0", "chat")
+    headers = {"Impersonate-User": "root"}
+    async with http.ws_connect(f"{PODS}/web:{port}/proxy/ws", protocols=offered, headers=headers) as socket:
         assert socket.protocol == "chat"
         await socket.send_str("hello")
         assert await socket.receive_str() == "HELLO"
+    got = origin.requests[0].headers
+    assert got["Sec-WebSocket-Protocol"] == "chat" and "Impersonate-User" not in got
 
 
 async def make_service(cluster: Cluster, port: int, tls_port: int) -> None:

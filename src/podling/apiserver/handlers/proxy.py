@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 LOG = log.get(__name__)
 
 #: Credentials and impersonation are for the API server alone; lengths are written anew.
-NOT_PASSED_ON = frozenset({"authorization", "host", "content-length"})
+_NOT_PASSED_ON = frozenset({"authorization", "host", "content-length"})
 _IMPERSONATION = "impersonate-"
+#: A bearer token as a WebSocket subprotocol.
+_BEARER = "base64url.bearer.authorization.k8s.io."
 
 CHUNK = 64 * 1024
 #: The largest page whose links are rewritten; larger ones pass unchanged.
@@ -197,7 +199,7 @@ class Proxy:
 
         headers = [
             ("Host", destination.authority),
-            *_passed_on(request),
+            *passed_on(request),
             ("Connection", "Upgrade"),
             ("Upgrade", request.headers["upgrade"]),
         ]
@@ -218,7 +220,7 @@ class Proxy:
         scheme = "https" if destination.tls else "http"
         url = URL(f"{scheme}://{destination.authority}{target}", encoded=True)
         body = _body(request) if request.body_exists else None
-        headers = CIMultiDict([*_passed_on(request), *_forwarded(request, prefix)])
+        headers = CIMultiDict([*passed_on(request), *_forwarded(request, prefix)])
         if body is not None and request.content_length is not None:
             headers["Content-Length"] = str(request.content_length)
         try:
@@ -356,9 +358,20 @@ def _go(text: str) -> str:
     return f'"{text}"'
 
 
-def _passed_on(request: web.BaseRequest) -> list[tuple[str, str]]:
-    headers = upstream.end_to_end(request.headers.items(), drop=NOT_PASSED_ON)
-    return [(name, value) for name, value in headers if not name.lower().startswith(_IMPERSONATION)]
+def passed_on(request: web.BaseRequest) -> list[tuple[str, str]]:
+    """The headers that are for the destination: those of the connection and all credentials stay here."""
+    headers = []
+    for name, value in upstream.end_to_end(request.headers.items(), drop=_NOT_PASSED_ON):
+        key = name.lower()
+        if key.startswith(_IMPERSONATION):
+            continue
+        if key == "sec-websocket-protocol":
+            protocols = (p.strip() for p in value.split(","))
+            value = ", ".join(p for p in protocols if not p.startswith(_BEARER))
+            if not value:
+                continue
+        headers.append((name, value))
+    return headers
 
 
 def _forwarded(request: web.BaseRequest, prefix: str) -> list[tuple[str, str]]:

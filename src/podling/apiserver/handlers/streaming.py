@@ -157,7 +157,7 @@ async def tunnel(
         raise errors.bad_request("Upgrade request required")
     headers = [
         ("Host", location.authority),
-        *upstream.end_to_end(request.headers.items(), drop=proxy.NOT_PASSED_ON),
+        *proxy.passed_on(request),
         ("Connection", "Upgrade"),
         ("Upgrade", request.headers["upgrade"]),
     ]
