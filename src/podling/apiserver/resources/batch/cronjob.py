@@ -1,0 +1,180 @@
+"""CronJobs."""
+
+from __future__ import annotations
+
+import re
+import zoneinfo
+from datetime import datetime
+from typing import Any
+
+from podling.api import batch_v1, names, times
+from podling.apiserver.resources import printing
+from podling.apiserver.resources.batch import job
+from podling.apiserver.resources.workloads import SPEC
+from podling.apiserver.strategy import Context, Strategy
+from podling.machinery.validation import Findings, Path, invalid, nonnegative, not_supported, required
+
+_POLICIES = ("Allow", "Forbid", "Replace")
+_MACROS = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+#: (name, first, last, names) of the five fields.
+_FIELDS = (
+    ("minute", 0, 59, ()),
+    ("hour", 0, 23, ()),
+    ("day of month", 1, 31, ()),
+    ("month", 1, 12, _MONTHS),
+    ("day of week", 0, 6, _DAYS),
+)
+
+
+class CronJobStrategy(Strategy[batch_v1.CronJob]):
+    has_status = True
+    columns = (
+        printing.NAME,
+        printing.text("Schedule"),
+        printing.text("Timezone"),
+        printing.text("Suspend"),
+        printing.number("Active"),
+        printing.text("Last Schedule"),
+        printing.AGE,
+        printing.CONTAINERS,
+        printing.IMAGES,
+        printing.SELECTOR,
+    )
+
+    def default(self, obj: batch_v1.CronJob) -> None:
+        spec = obj.spec
+        spec.concurrency_policy = spec.concurrency_policy or "Allow"
+        if spec.suspend is None:
+            spec.suspend = False
+        if spec.successful_jobs_history_limit is None:
+            spec.successful_jobs_history_limit = 3
+        if spec.failed_jobs_history_limit is None:
+            spec.failed_jobs_history_limit = 1
+        if spec.job_template.spec is not None:
+            template = spec.job_template.spec
+            # What a Job gets when it is made stays open here.
+            kept = (template.completions, template.parallelism, template.backoff_limit, template.suspend)
+            kept_rest = (template.completion_mode, template.pod_replacement_policy, template.manual_selector)
+            job.default_spec(template)
+            template.completions, template.parallelism, template.backoff_limit, template.suspend = kept
+            template.completion_mode, template.pod_replacement_policy, template.manual_selector = kept_rest
+
+    def prepare_create(self, obj: batch_v1.CronJob, context: Context) -> None:
+        obj.status = batch_v1.CronJobStatus()
+
+    def validate(self, obj: batch_v1.CronJob) -> Findings:
+        spec = obj.spec
+        found: Findings = []
+        at = SPEC.child("schedule")
+        if not spec.schedule:
+            found.append(required(at))
+        elif problem := schedule_problem(spec.schedule):
+            found.append(invalid(at, spec.schedule, problem))
+        elif "TZ" in spec.schedule:
+            detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
+            found.append(invalid(at, spec.schedule, detail))
+        found += nonnegative(spec.starting_deadline_seconds, SPEC.child("startingDeadlineSeconds"))
+        found += _time_zone(spec.time_zone, SPEC.child("timeZone"))
+        policy = spec.concurrency_policy
+        if policy not in _POLICIES:
+            at = SPEC.child("concurrencyPolicy")
+            found.append(not_supported(at, policy, _POLICIES) if policy else required(at))
+        template = spec.job_template.spec or batch_v1.JobSpec()
+        found += _job_template(template, SPEC.child("jobTemplate", "spec"))
+        found += job.no_status_labels(spec.job_template)
+        found += nonnegative(spec.successful_jobs_history_limit, SPEC.child("successfulJobsHistoryLimit"))
+        found += nonnegative(spec.failed_jobs_history_limit, SPEC.child("failedJobsHistoryLimit"))
+        if len(obj.metadata.name or "") > 52:
+            at = Path("metadata").child("name")
+            found.append(invalid(at, obj.metadata.name, "must be no more than 52 characters"))
+        return found
+
+    def validate_name(self, name: str, *, prefix: bool) -> list[str]:
+        return names.dns_subdomain(name, prefix=prefix)
+
+    def row(self, obj: batch_v1.CronJob, now: datetime) -> list[Any]:
+        last = obj.status.last_schedule_time
+        template = obj.spec.job_template.spec
+        selector = template.selector if template else None
+        return [
+            printing.name(obj.metadata),
+            obj.spec.schedule,
+            obj.spec.time_zone or printing.NONE,
+            {None: printing.UNSET, True: "True", False: "False"}[obj.spec.suspend],
+            len(obj.status.active or ()),
+            times.age(last, now) if last else printing.NONE,
+            printing.age(obj.metadata, now),
+            *printing.containers_and_images(template.template if template else None),
+            printing.label_selector(selector) if selector else printing.NONE,
+        ]
+
+
+def _job_template(spec: batch_v1.JobSpec, path: Path) -> Findings:
+    """As a Job's, with what its defaults will add."""
+    from podling.api.struct import clone
+
+    filled = clone(spec)
+    job.default_spec(filled)
+    return job.job_spec(filled, path)
+
+
+def _time_zone(zone: str | None, path: Path) -> Findings:
+    if zone is None:
+        return []
+    if not zone:
+        return [invalid(path, zone, "timeZone must be nil or non-empty string")]
+    if zone.lower() == "local":
+        return [
+            invalid(path, zone, "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones")
+        ]
+    try:
+        zoneinfo.ZoneInfo(zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return [invalid(path, zone, f"unknown time zone {zone}")]
+    return []
+
+
+def schedule_problem(schedule: str) -> str:
+    """Why a cron expression can't be read; "" if it can."""
+    if schedule.startswith(("TZ=", "CRON_TZ=")):
+        schedule = schedule.partition(" ")[2]
+    if schedule.startswith("@"):
+        if schedule in _MACROS or re.fullmatch(r"@every ([0-9.]+(ns|us|µs|ms|s|m|h))+", schedule):
+            return ""
+        return f"unrecognized descriptor: {schedule}"
+    parts = schedule.split()
+    if len(parts) != 5:
+        return f"expected exactly 5 fields, found {len(parts)}: [{' '.join(parts)}]"
+    for part, (_, first, last, words) in zip(parts, _FIELDS, strict=True):
+        for item in part.split(","):
+            if problem := _item_problem(item, first, last, words):
+                return problem
+    return ""
+
+
+def _item_problem(item: str, first: int, last: int, words: tuple[str, ...]) -> str:
+    span, slash, step = item.partition("/")
+    if slash and (not step.isdecimal() or int(step) == 0):
+        if step.isdecimal():
+            return f"step of range should be a positive number: {item}"
+        return f'failed to parse int from {step}: strconv.Atoi: parsing "{step}": invalid syntax'
+    if span in ("*", "?"):
+        return ""
+    low, dash, high = span.partition("-")
+    numbers: list[int] = []
+    for text in (low, high) if dash else (low,):
+        if text.lower() in words:
+            numbers.append(words.index(text.lower()) + first)
+        elif text.isdecimal():
+            numbers.append(int(text))
+        else:
+            return f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": invalid syntax'
+    if numbers[0] < first:
+        return f"beginning of range ({numbers[0]}) below minimum ({first}): {item}"
+    if numbers[-1] > last:
+        return f"end of range ({numbers[-1]}) above maximum ({last}): {item}"
+    if numbers[0] > numbers[-1]:
+        return f"beginning of range ({numbers[0]}) beyond end of range ({numbers[-1]}): {item}"
+    return ""
