@@ -191,9 +191,9 @@ async def test_limit_range_defaults(server: Server) -> None:
     ("item", "requests", "limits", "why"),
     [
         ({"min": {"cpu": "100m"}}, {"cpu": "50m"}, None, "minimum cpu usage per Container is 100m, but request is 50m"),
-        ({"min": {"cpu": "100m"}}, None, None, "minimum cpu usage per Container is 100m.  No request is specified"),
+        ({"min": {"cpu": "1"}, "type": "Pod"}, None, None, "minimum cpu usage per Pod is 1.  No request is specified"),
         ({"max": {"cpu": "1"}}, None, {"cpu": "2"}, "maximum cpu usage per Container is 1, but limit is 2"),
-        ({"max": {"cpu": "1"}}, None, None, "maximum cpu usage per Container is 1.  No limit is specified"),
+        ({"max": {"cpu": "1"}, "type": "Pod"}, None, None, "maximum cpu usage per Pod is 1.  No limit is specified"),
         (
             {"max_limit_request_ratio": {"cpu": "2"}},
             {"cpu": "100m"},
@@ -213,7 +213,7 @@ async def test_limit_range_defaults(server: Server) -> None:
 async def test_limit_range_bounds(
     server: Server, item: dict[str, Any], requests: dict[str, str] | None, limits: dict[str, str] | None, why: str
 ) -> None:
-    await limit_range(server, type="Container", **item)
+    await limit_range(server, **{"type": "Container", **item})
     assert await refused(server, sized("p", requests, limits)) == f'pods "p" is forbidden: {why}'
 
 

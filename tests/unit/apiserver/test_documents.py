@@ -1,0 +1,370 @@
+"""Discovery, OpenAPI, protobuf: what clients learn of the server and how they speak to it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from typing import Any
+
+import msgspec
+import pytest
+
+from apiserver.harness import Server, virtual
+from podling.api import core_v1, registry
+from podling.api.struct import encode
+from podling.apiserver import protobuf
+from podling.apiserver.openapi import gnostic, schemas
+from podling.apiserver.openapi.gnostic import varint
+from podling.machinery import schema, typeinfo
+
+AGGREGATED = {"accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"}
+
+
+async def document(server: Server, path: str, **headers: str) -> Any:
+    response = await server.ask("GET", path, headers=headers)
+    assert response.status == 200 and response.body is not None
+    return msgspec.json.decode(response.body)
+
+
+@virtual
+async def test_every_group_lists_its_resources(server: Server) -> None:
+    groups = (await document(server, "/apis"))["groups"]
+    assert {g["name"] for g in groups} == {r.group for r in registry.BUILTIN if r.group}
+    for group in groups:
+        versions = [v["groupVersion"] for v in group["versions"]]
+        assert group["preferredVersion"]["groupVersion"] in versions
+        assert await document(server, f"/apis/{group['name']}") == {"kind": "APIGroup", "apiVersion": "v1", **group}
+        for version in versions:
+            listed = await document(server, f"/apis/{version}")
+            assert listed["groupVersion"] == version and listed["resources"]
+    assert (await document(server, "/api"))["versions"] == ["v1"]
+    scaler = next(g for g in groups if g["name"] == "autoscaling")
+    assert scaler["preferredVersion"]["version"] == "v2"
+
+
+@virtual
+async def test_resources_of_core(server: Server) -> None:
+    found = {r["name"]: r for r in (await document(server, "/api/v1"))["resources"]}
+    assert found["pods"]["shortNames"] == ["po"] and found["pods"]["categories"] == ["all"]
+    assert found["pods"]["singularName"] == "pod" and found["pods"]["namespaced"]
+    assert found["pods/eviction"] == {
+        "name": "pods/eviction",
+        "singularName": "",
+        "namespaced": True,
+        "group": "policy",
+        "version": "v1",
+        "kind": "Eviction",
+        "verbs": ["create"],
+    }
+    assert found["namespaces/finalize"]["verbs"] == ["update"]
+    assert found["bindings"]["verbs"] == ["create"]
+
+
+@virtual
+async def test_aggregated_discovery(server: Server) -> None:
+    response = await server.ask("GET", "/apis", headers=AGGREGATED)
+    assert response.headers["content-type"] == "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    found = msgspec.json.decode(response.body or b"")
+    assert (found["kind"], found["apiVersion"]) == ("APIGroupDiscoveryList", "apidiscovery.k8s.io/v2")
+    apps = next(g for g in found["items"] if g["metadata"]["name"] == "apps")
+    deployments = next(r for r in apps["versions"][0]["resources"] if r["resource"] == "deployments")
+    assert deployments["responseKind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
+    assert [s["subresource"] for s in deployments["subresources"]] == ["scale", "status"]
+    again = await server.ask("GET", "/apis", headers={**AGGREGATED, "if-none-match": response.headers["ETag"]})
+    assert (again.status, again.body) == (304, b"")
+
+
+@virtual
+async def test_what_is_installed_later_is_seen(server: Server) -> None:
+    before = (await server.ask("GET", "/apis", headers=AGGREGATED)).headers["ETag"]
+    resource = registry.Resource(group="example.com", version="v1", name="things", kind="ConfigMap")
+    # Any type will do: discovery does not look at it.
+    server.app.install(resource)
+    assert (await server.ask("GET", "/apis", headers=AGGREGATED)).headers["ETag"] != before
+    assert (await document(server, "/apis/example.com/v1"))["resources"][0]["name"] == "things"
+    server.app.uninstall(resource)
+    assert (await server.fails("GET", "/apis/example.com/v1")).code == 404
+
+
+@pytest.mark.parametrize("path", ["/apis/nope", "/apis/apps/v2", "/api/v2", "/openapi/v3/apis/nope/v1"])
+@virtual
+async def test_unknown_documents(server: Server, path: str) -> None:
+    assert (await server.fails("GET", path)).code == 404
+
+
+# OpenAPI
+
+
+def references(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["$ref"].rpartition("/")[2]} if isinstance(node.get("$ref"), str) else set()
+        return own.union(*(references(v) for v in node.values()))
+    return set().union(*(references(v) for v in node)) if isinstance(node, list) else set()
+
+
+@virtual
+async def test_openapi_v3_of_a_group(server: Server) -> None:
+    index = (await document(server, "/openapi/v3"))["paths"]
+    assert index["apis/apps/v1"]["serverRelativeURL"].startswith("/openapi/v3/apis/apps/v1?hash=")
+    for path in index:
+        found = await document(server, f"/openapi/v3/{path}")
+        assert found["openapi"] == "3.0.0"
+        assert references(found) <= set(found["components"]["schemas"])
+    apps = await document(server, "/openapi/v3/apis/apps/v1")
+    patch = apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
+    # By these kubectl knows that the server validates fields.
+    assert "fieldValidation" in {p["name"] for p in patch["parameters"]}
+    assert patch["x-kubernetes-group-version-kind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
+    pod_spec = apps["components"]["schemas"]["io.k8s.api.core.v1.PodSpec"]
+    containers = pod_spec["properties"]["containers"]
+    assert containers["x-kubernetes-patch-merge-key"] == "name"
+    assert containers["x-kubernetes-patch-strategy"] == "merge"
+    assert containers["x-kubernetes-list-map-keys"] == ["name"]
+    assert "containers" in pod_spec["required"]
+
+
+@virtual
+async def test_openapi_v2(server: Server) -> None:
+    found = await document(server, "/openapi/v2")
+    assert found["swagger"] == "2.0"
+    assert references(found) <= set(found["definitions"])
+    for resource in registry.BUILTIN:
+        kinds = [
+            kind
+            for definition in found["definitions"].values()
+            for kind in definition.get("x-kubernetes-group-version-kind", [])
+        ]
+        assert {"group": resource.group, "version": resource.version, "kind": resource.kind} in kinds
+        break
+    operation = found["paths"]["/api/v1/namespaces/{namespace}/pods"]["post"]
+    assert operation["x-kubernetes-action"] == "post"
+    ids = [o["operationId"] for p in found["paths"].values() for m, o in p.items() if m != "parameters"]
+    assert len(ids) == len(set(ids))
+
+
+def test_descriptions_are_optional(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schemas, "_prose", dict)
+    definitions = schemas.Definitions(3)
+    name = definitions.add(core_v1.ConfigMap)
+    found = definitions.schemas[name]
+    assert "description" not in found
+    assert found["properties"]["binaryData"] == {
+        "type": "object",
+        "additionalProperties": {"type": "string", "format": "byte"},
+    }
+
+
+def test_documents_etag() -> None:
+    assert varint(0) == b"\0" and varint(300) == b"\xac\x02"
+
+
+def scan(data: bytes) -> dict[int, list[Any]]:
+    found: dict[int, list[Any]] = {}
+    for number, value in protobuf._scan(data):
+        found.setdefault(number, []).append(value)
+    return found
+
+
+@virtual
+async def test_openapi_v2_in_protobuf(server: Server) -> None:
+    kind = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+    response = await server.ask("GET", "/openapi/v2", headers={"accept": kind})
+    assert response.headers["content-type"] == "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+    swagger = await document(server, "/openapi/v2")
+    found = scan(response.body or b"")
+    assert found[1] == [b"2.0"]
+    named = [scan(item) for item in scan(found[9][0])[1]]
+    assert [n[1][0].decode() for n in named] == list(swagger["definitions"])
+    by_name = {n[1][0].decode(): scan(n[2][0]) for n in named}
+    config_map = by_name["io.k8s.api.core.v1.ConfigMap"]
+    assert scan(config_map[22][0])[1] == [b"object"]
+    extension = scan(config_map[31][0])
+    assert extension[1] == [b"x-kubernetes-group-version-kind"]
+    assert json.loads(scan(extension[2][0])[2][0]) == [{"group": "", "version": "v1", "kind": "ConfigMap"}]
+    assert len(scan(found[8][0])[2]) == len(swagger["paths"])
+
+
+def test_gnostic_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(KeyError):
+        gnostic.document({"swagger": "2.0", "somethingNew": 1})
+
+
+# Protobuf bodies: an encoder of our own, by the same table, to write what a Go client would
+
+
+def _key(number: int, wire: int) -> bytes:
+    return varint(number << 3 | wire)
+
+
+def _bytes(number: int, data: bytes) -> bytes:
+    return _key(number, 2) + varint(len(data)) + data
+
+
+def write_message(obj: Any, name: str) -> bytes:
+    out = b""
+    for number, (how, wire) in protobuf._table(name).items():
+        if how == ">":
+            out += _bytes(number, write_message(obj, wire))
+            continue
+        field = typeinfo.fields(type(obj)).get(wire)
+        if field is None:
+            continue
+        value = getattr(obj, field.attribute)
+        if value is None:
+            continue
+        if field.shape == "list":
+            out += b"".join(write_value(number, v, field) for v in value)
+        elif field.shape == "map":
+            for key, item in value.items():
+                out += _bytes(number, _bytes(1, key.encode()) + write_value(2, item, field))
+        else:
+            out += write_value(number, value, field)
+    return out
+
+
+def write_value(number: int, value: Any, field: typeinfo.FieldInfo) -> bytes:
+    import base64
+
+    from podling.api import times
+
+    if field.struct is not None:
+        module = field.struct.__module__.rpartition(".")[2]
+        return _bytes(number, write_message(value, f"{module}.{field.struct.__name__}"))
+    match field.meaning:
+        case "Quantity":
+            return _bytes(number, _bytes(1, str(value).encode()))
+        case "Time" | "MicroTime":
+            when = times.parse(value).timestamp()
+            nanos = round(when % 1 * 1_000_000) * 1000
+            return _bytes(number, _key(1, 0) + varint(int(when)) + _key(2, 0) + varint(nanos))
+        case "IntOrString":
+            if isinstance(value, str):
+                return _bytes(number, _key(1, 0) + b"\1" + _bytes(3, value.encode()))
+            return _bytes(number, _key(1, 0) + b"\0" + _key(2, 0) + varint(value % (1 << 64)))
+        case "Base64":
+            return _bytes(number, base64.b64decode(value))
+    if isinstance(value, bool):
+        return _key(number, 0) + (b"\1" if value else b"\0")
+    if isinstance(value, int):
+        return _key(number, 0) + varint(value % (1 << 64))
+    if isinstance(value, float):
+        return _key(number, 1) + struct.pack("<d", value)
+    if isinstance(value, str):
+        return _bytes(number, value.encode())
+    if isinstance(value, list):
+        return _bytes(number, b"".join(_bytes(1, v.encode()) for v in value))
+    return _bytes(number, _bytes(1, encode(value)))
+
+
+def wrapped(obj: Any) -> bytes:
+    module = type(obj).__module__.rpartition(".")[2]
+    meta = _bytes(1, obj.api_version.encode()) + _bytes(2, obj.kind.encode())
+    return b"k8s\0" + _bytes(1, meta) + _bytes(2, write_message(obj, f"{module}.{obj.kind}"))
+
+
+POD = {
+    "kind": "Pod",
+    "apiVersion": "v1",
+    "metadata": {
+        "name": "p",
+        "labels": {"a": "b"},
+        "creationTimestamp": "2026-01-02T03:04:05Z",
+        "ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "u", "controller": False}],
+    },
+    "spec": {
+        "activeDeadlineSeconds": 0,
+        "automountServiceAccountToken": False,
+        "containers": [
+            {
+                "name": "c",
+                "image": "i",
+                "ports": [{"containerPort": 80}],
+                "resources": {"requests": {"cpu": "100m"}},
+                "livenessProbe": {"httpGet": {"path": "/", "port": "web"}, "periodSeconds": 3},
+                "readinessProbe": {"tcpSocket": {"port": 8080}},
+                "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": False}}}],
+            }
+        ],
+        "volumes": [
+            {"name": "v", "configMap": {"name": "m", "defaultMode": 420}},
+            {"name": "w", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
+        ],
+        "tolerations": [{"key": "k", "tolerationSeconds": -1}],
+    },
+    "status": {},
+}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        POD,
+        {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s"}, "data": {"a": "AP8="}, "immutable": False},
+        {
+            "kind": "Lease",
+            "apiVersion": "coordination.k8s.io/v1",
+            "metadata": {"name": "l"},
+            "spec": {"renewTime": "2026-01-02T03:04:05.678901Z", "leaseTransitions": 0},
+        },
+        {
+            "kind": "ControllerRevision",
+            "apiVersion": "apps/v1",
+            "metadata": {"name": "r"},
+            "data": {"spec": {"x": [1, 2]}},
+            "revision": 3,
+        },
+        {
+            "kind": "CertificateSigningRequest",
+            "apiVersion": "certificates.k8s.io/v1",
+            "metadata": {"name": "r"},
+            "spec": {"request": "AAA=", "signerName": "s", "extra": {"k": ["a", "b"]}, "usages": ["x"]},
+            "status": {},
+        },
+        {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0, "propagationPolicy": "Orphan"},
+    ],
+    ids=lambda d: d["kind"],
+)
+def test_protobuf_reads_as_json_does(document: dict[str, Any]) -> None:
+    type_ = protobuf._type(document["apiVersion"], document["kind"])
+    obj = schema.convert(document, type_)
+    if document["kind"] == "DeleteOptions":
+        obj.kind, obj.api_version = "DeleteOptions", "v1"
+    assert schema.convert(protobuf.decode(wrapped(obj)), type_) == obj
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b"{}", "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"),
+        (b"k8s\0\xff\xff", "proto: "),
+        (b"k8s\0" + _bytes(1, _bytes(1, b"v1") + _bytes(2, b"Nope")), 'no kind "Nope" is registered for version "v1"'),
+        (b"k8s\0\x0a\x7f", "proto: unexpected EOF"),
+    ],
+)
+def test_broken_protobuf(data: bytes, text: str) -> None:
+    with pytest.raises(schema.DecodeError) as caught:
+        protobuf.decode(data)
+    assert text in str(caught.value)
+
+
+@virtual
+async def test_a_protobuf_body_makes_an_object(server: Server) -> None:
+    obj = schema.convert({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"k": "v"}},
+                         core_v1.ConfigMap)  # fmt: skip
+    response = await server.ask(
+        "POST",
+        "/api/v1/namespaces/default/configmaps",
+        wrapped(obj),
+        headers={"content-type": "application/vnd.kubernetes.protobuf"},
+    )
+    assert response.status == 201 and response.obj.data == {"k": "v"}
+
+
+def test_every_stored_type_has_field_numbers() -> None:
+    missing = [
+        r.qualified
+        for r in registry.BUILTIN
+        if r.group not in ("apiextensions.k8s.io", "apiregistration.k8s.io")
+        and not protobuf._table(f"{registry.module_name(r)}.{r.kind}")
+    ]
+    assert missing == []
