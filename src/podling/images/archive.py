@@ -20,7 +20,8 @@ from podling.images.intake import Intake
 from podling.images.layout import unlink
 from podling.images.manifest import Descriptor, Index, Manifest, Platform
 from podling.images.store import ImageStore
-from podling.images.unpack import Part, decompressed
+from podling.images.streams import decompressed
+from podling.images.unpack import Part
 
 _NAME = "io.containerd.image.name"
 _REF_NAME = "org.opencontainers.image.ref.name"

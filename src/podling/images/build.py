@@ -17,7 +17,8 @@ from podling.images import reference as references
 from podling.images.base import Image, ImageConfig, ImageError
 from podling.images.manifest import Descriptor
 from podling.images.store import ImageStore
-from podling.images.unpack import InvalidLayer, Part, decompressed
+from podling.images.streams import decompressed
+from podling.images.unpack import InvalidLayer, Part
 
 DEFAULT_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _EPOCH = datetime.fromtimestamp(0, UTC)

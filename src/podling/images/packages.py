@@ -17,7 +17,8 @@ import msgspec
 
 from podling.images.base import ImageError
 from podling.images.layer_tar import LayerWriter, entry
-from podling.images.unpack import Part, Window, clean
+from podling.images.streams import Window
+from podling.images.unpack import Part, clean
 
 _MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _ALWAYS_LINKED = ("bin", "sbin", "lib", "lib64")
