@@ -96,8 +96,9 @@ def build(config: ContainerConfig, image: ImageConfig, user: User, place: Placem
         "noNewPrivileges": security.no_new_privs,
         "oomScoreAdj": max(config.resources.oom_score_adj, node.oom_score_adj_min),
     }
-    if node.apparmor and security.apparmor_profile and not security.privileged:
-        process["apparmorProfile"] = security.apparmor_profile
+    # In CRI's form: localhost/NAME. There is no profile of our own behind runtime/default.
+    if node.apparmor and security.apparmor_profile.startswith("localhost/") and not security.privileged:
+        process["apparmorProfile"] = security.apparmor_profile.removeprefix("localhost/")
     devices = devices_of(config)
     linux: Spec = {
         "cgroupsPath": place.cgroup,

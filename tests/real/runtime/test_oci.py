@@ -279,11 +279,13 @@ def test_volumes(node: Callable[[Body], None]) -> None:
             Mount(host_path=str(volume), container_path="/data/a"),
             Mount(host_path=str(volume), container_path="/data/ro", readonly=True),
             Mount(host_path=str(volume / "file"), container_path="/etc/config", readonly=True),
+            Mount(host_path=str(volume), container_path="/data/rro", readonly=True, recursive_readonly=True),
         )
         _, container_id = await h.running(*FOREVER, mounts=given, working_dir="/made/up")
         assert await said(h, container_id, "cat", "/etc/config", "/data/ro/file") == "contentcontent"
         assert await said(h, container_id, "touch", "/data/a/new") == "" and (volume / "new").exists()
         assert "Read-only" in await said(h, container_id, "touch", "/data/ro/new2")
+        assert "Read-only" in await said(h, container_id, "touch", "/data/rro/new2")
         assert await said(h, container_id, "pwd") == "/made/up"
 
     node(body)

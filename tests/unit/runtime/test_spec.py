@@ -110,6 +110,20 @@ def test_privileged_is_not_confined() -> None:
     assert "rw" in mount_at(built, "/sys")["options"]
 
 
+@pytest.mark.parametrize(
+    ("profile", "enabled", "applied"),
+    [
+        ("localhost/mine", True, "mine"),
+        ("localhost/mine", False, None),
+        ("runtime/default", True, None),
+        ("unconfined", True, None),
+    ],
+)
+def test_apparmor_profile(profile: str, enabled: bool, applied: str | None) -> None:
+    built = build(node=NODE._replace(apparmor=enabled), security=SecurityContext(apparmor_profile=profile))
+    assert built["process"].get("apparmorProfile") == applied
+
+
 def test_unmasked_proc() -> None:
     built = build(security=SecurityContext(masked_paths=(), readonly_paths=()))
     assert built["linux"]["maskedPaths"] == built["linux"]["readonlyPaths"] == []
