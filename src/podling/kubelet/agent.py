@@ -17,7 +17,7 @@ from podling.client.base import Client
 from podling.client.events import Recorder
 from podling.client.informer import Informers
 from podling.images.base import ImageService
-from podling.kubelet import admission, gc, node_status, pods, resources, sandbox_config
+from podling.kubelet import admission, gc, node_status, pods, resize, resources, sandbox_config
 from podling.kubelet.admission import Rejection
 from podling.kubelet.backoff import Backoff
 from podling.kubelet.config import KubeletConfig
@@ -138,6 +138,7 @@ class Kubelet:
             services=self._services.list,
             allocatable=lambda: self._allocatable,
             admit=self._admit,
+            admit_resize=self._admit_resize,
             runtime_handler=self._runtime_handler,
             owners=owners,
         )
@@ -337,7 +338,7 @@ class Kubelet:
             # Extended resources are known by the node object only.
             others = (node.status.allocatable if node.status else None) or {}
             usable = {**usable, **{n: str(v) for n, v in others.items() if "/" in n}}
-        running = [w.pod for w in self.workers.values() if w.uses_resources and w.admitted]
+        running = self._granted()
         return admission.admit(
             pod,
             running,
@@ -347,6 +348,14 @@ class Kubelet:
             taints=(node.spec.taints or ()) if node is not None and node.spec else (),
             allowed_sysctls=self.config.allowed_unsafe_sysctls,
         )
+
+    def _granted(self) -> list[core_v1.Pod]:
+        """All pods that take up room, as they are granted."""
+        return [w.granted for w in self.workers.values() if w.uses_resources and w.admitted]
+
+    def _admit_resize(self, pod: core_v1.Pod) -> resize.Pending | None:
+        others = [other for other in self._granted() if pods.uid(other) != pods.uid(pod)]
+        return resize.decide(pod, others, resources.as_amounts(self._allocatable))
 
     def _runtime_handler(self, name: str) -> str:
         if not name:

@@ -19,7 +19,7 @@ from podling.api.errors import StatusError
 from podling.errors import PodlingError
 from podling.images.base import Image
 from podling.kubelet import actions as deciding
-from podling.kubelet import gc, pods, sandbox_config, status
+from podling.kubelet import cgroups, gc, pods, resize, sandbox_config, status
 from podling.kubelet.actions import Actions
 from podling.kubelet.container_statuses import Facts, Failure
 from podling.kubelet.env import Sources
@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 #: Seconds before a sync that failed is tried again, doubling.
 RETRY_FIRST, RETRY_MOST = 1.0, 10.0
+#: Seconds before a resize that was not possible is tried again.
+RESIZE_RETRY = 10.0
 
 _log = log.get(__name__)
 
@@ -90,6 +92,12 @@ class PodWorker:
         self._making: asyncio.Future[str] | None = None
         self._prepare_failed = False
         self._prune_due = False
+        #: The pod as the node has granted it, which is what runs; see `resize`.
+        self.granted = pod
+        self._grants: resize.Granted | None = None
+        self._pending: resize.Pending | None = None
+        self._resizing = False
+        self._resize_error = ""
 
     # From outside: all of these return at once
 
@@ -100,6 +108,7 @@ class PodWorker:
     def update(self, pod: core_v1.Pod) -> None:
         """The pod object has changed."""
         self.pod = pod
+        self._grant_again()
         self._shared.statuses.observe(pod)
         self._wake.set()
 
@@ -256,7 +265,7 @@ class PodWorker:
         shared = self._shared
         old = shared.statuses.get(self.uid) or self.pod.status or core_v1.PodStatus()
         return Facts(
-            pod=self.pod,
+            pod=self.granted,
             runtime=self.runtime,
             old=old,
             failures=self._failures,
@@ -272,7 +281,14 @@ class PodWorker:
         terminating = self.state is not State.SYNCING
         facts = self.facts()
         made = status.pod_status(
-            facts, host_ips=shared.host_ips, now=clock.now(), verdict=self._verdict, terminating=terminating
+            facts,
+            host_ips=shared.host_ips,
+            now=clock.now(),
+            verdict=self._verdict,
+            terminating=terminating,
+            resize_conditions=[]
+            if terminating
+            else resize.conditions(self._pending, self._resizing, self._resize_error),
         )
         if pods.is_terminal(made) and not pods.is_terminal(facts.old) and self.runtime.running:
             # A pod is not over while anything of it runs: its resources are not free yet.
@@ -292,6 +308,7 @@ class PodWorker:
         done = False
         while True:
             self._check_deadline()
+            await self._resize()
             made = self._publish()
             if done or self._must_terminate() or pods.is_terminal(made):
                 break
@@ -315,6 +332,79 @@ class PodWorker:
         self._shared.tell(self.pod, "Warning", rejection.reason, rejection.message)
         self._verdict = Verdict(rejection.reason, f"Pod was rejected: {rejection.message}")
         return False
+
+    def _grant_again(self) -> None:
+        """The pod object or the grants have changed: what runs is the one with the other's resources."""
+        self.granted = resize.with_granted(self.pod, self._grants) if self._grants is not None else self.pod
+
+    async def _resize(self) -> None:
+        """Grant what the pod newly asks for if the node has it, and put into force what is granted."""
+        if self._grants is None:
+            self._grants = resize.reported(self.pod) if self._adopted else resize.asked(self.pod)
+            self._grant_again()
+        if pods.is_static(self.pod):
+            return
+        wanted = resize.asked(self.pod)
+        if resize.differs(wanted, self._grants):
+            self._pending = self._shared.admit_resize(self.pod)
+            if self._pending is None:
+                self._grants, self._resizing = wanted, True
+                self._grant_again()
+                self._publish()
+            else:
+                self._again_in(RESIZE_RETRY)
+        else:
+            self._pending = None
+            self._grants = wanted
+            self._grant_again()
+        await self._put_into_force()
+
+    async def _put_into_force(self) -> None:
+        shared = self._shared
+        todo = resize.updates(self.granted, self.runtime.containers, shared.memory_capacity)
+        if not todo:
+            if self._resizing:
+                text = f"Pod resize completed: {resize.described(self.granted)}"
+                shared.tell(self.pod, "Normal", "ResizeCompleted", text)
+            self._resizing, self._resize_error = False, ""
+            return
+        if not self._resizing and not self._resize_error:
+            return
+        try:
+            await self._update_cgroups(todo)
+            self._resize_error = ""
+        except RuntimeFailure as error:
+            self._resize_error = str(error)
+            shared.tell(self.pod, "Warning", "ResizeError", f"Pod resize error: {error}")
+            self._again_in(RESIZE_RETRY)
+        await self._observe()
+        if not self._resize_error:
+            await self._put_into_force()
+
+    async def _update_cgroups(self, todo: list[resize.Update]) -> None:
+        """The pod's own cgroup is widened before its containers' and narrowed after them: its limits must hold them."""
+        runtime = self._shared.runtime
+        whole = cgroups.pod_resources_config(self.granted, self._shared.config.pod_pids_limit)
+        sandbox_id = self.runtime.sandboxes[0].id
+        if not any(u.lowers_memory for u in todo):
+            await runtime.update_sandbox_resources(sandbox_id, whole)
+        for update in todo:
+            if update.restart:
+                found = self.runtime.find_id(update.container_id)
+                if found is not None:
+                    text = f"Container {update.name} resize requires restart"
+                    await self._killer.kill(self.pod, found, self._ip(), message=text)
+                continue
+            if update.lowers_memory:
+                used = (await runtime.container_stats(update.container_id)).memory_usage
+                if used >= update.resources.memory_limit:
+                    raise RuntimeFailure(
+                        f'attempting to set container "{update.name}" memory limit ({update.resources.memory_limit}) '
+                        f"below current usage ({used})"
+                    )
+            await runtime.update_resources(update.container_id, update.resources)
+        if any(u.lowers_memory for u in todo):
+            await runtime.update_sandbox_resources(sandbox_id, whole)
 
     def _check_deadline(self) -> None:
         deadline = self.pod.spec.active_deadline_seconds
@@ -477,7 +567,7 @@ class PodWorker:
         try:
             handler = shared.runtime_handler(self.pod.spec.runtime_class_name or "")
             config, warnings = sandbox_config.sandbox_config(
-                self.pod, attempt, shared.config, shared.resolv_conf, handler
+                self.granted, attempt, shared.config, shared.resolv_conf, handler
             )
             for reason, message in warnings:
                 shared.tell(self.pod, "Warning", reason, message)
@@ -522,8 +612,9 @@ class PodWorker:
     ) -> None:
         got = await self._meanwhile(_result(image))
         target = self._target_of(container)
+        container = pods.find_container(self.granted, container.name) or container
         container_id = await self._starter.create(
-            self.pod,
+            self.granted,
             container,
             attempt=self._attempt(container.name),
             image=got,

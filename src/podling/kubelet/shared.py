@@ -19,6 +19,7 @@ from podling.kubelet.dns_config import ResolvConf
 from podling.kubelet.hooks import HookRunner
 from podling.kubelet.image_puller import ImagePuller
 from podling.kubelet.probes import ProbeManager
+from podling.kubelet.resize import Pending
 from podling.kubelet.status_manager import StatusManager
 from podling.runtime.base import Runtime
 
@@ -63,6 +64,7 @@ class Shared(msgspec.Struct):
     services: Callable[[], Sequence[core_v1.Service]]
     allocatable: Callable[[], Mapping[str, str]]
     admit: Callable[[core_v1.Pod], Rejection | None]
+    admit_resize: Callable[[core_v1.Pod], Pending | None]
     runtime_handler: Callable[[str], str]
     #: Pods' uids by sandbox id.
     owners: dict[str, str]

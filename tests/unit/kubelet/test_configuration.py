@@ -142,7 +142,7 @@ def test_environment_in_all_forms() -> None:
 
 def test_a_missing_key_is_an_error_in_upstreams_words() -> None:
     source = {"configMapKeyRef": {"name": "settings", "key": "no"}}
-    with pytest.raises(ConfigError, match="^couldn't find key no in ConfigMap shop/settings$"):
+    with pytest.raises(ConfigError, match=r"^couldn't find key no in ConfigMap shop/settings$"):
         _environment({"env": [{"name": "A", "valueFrom": source}]})
 
 
