@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from podling import clock, log
@@ -68,6 +68,9 @@ class _PodVolumes:
         self.mounted: dict[str, _Mounted] = {}
         #: Of volumes that could not be mounted.
         self.waiting: set[Dependency] = set()
+        #: Of volumes that are being set up, and those of them whose sources changed meanwhile.
+        self.starting: dict[str, frozenset[Dependency]] = {}
+        self.stale: set[str] = set()
         #: All under which the pod is filed.
         self.dependencies: set[Dependency] = set()
         self.lock = asyncio.Lock()
@@ -166,13 +169,10 @@ class VolumeManager:
         waiting = set()
         for key in (Dependency(kind, namespace, name), Dependency(kind)):
             for uid in self._users.get(key, ()):
-                self._mark_users(uid, key)
+                self._mark(uid, key)
                 if key in self._pods[uid].waiting:
                     waiting.add(uid)
         return waiting
-
-    def _mark_users(self, uid: str, key: Dependency) -> None:
-        self._mark(uid, lambda mounted: key in mounted.dependencies)
 
     def pod_changed(self, pod: core_v1.Pod) -> None:
         """A new version of a pod: its labels and annotations may stand in files."""
@@ -182,7 +182,7 @@ class VolumeManager:
             return
         old, state.pod = state.pod.metadata, pod
         if (old.labels, old.annotations) != (pod.metadata.labels, pod.metadata.annotations):
-            self._mark(uid, lambda mounted: POD in mounted.dependencies)
+            self._mark(uid, POD)
 
     def mounted(self, uid: str) -> dict[str, str]:
         """Host paths by volume name of what is mounted for the pod."""
@@ -216,18 +216,33 @@ class VolumeManager:
     async def _setup(self, state: _PodVolumes, volume: core_v1.Volume) -> None:
         plugin = self._plugin(volume)
         context = self._context(state.pod, volume, plugin)
-        # Known before the content is read: what changes in between is not missed.
-        dependencies = set(plugin.dependencies(context))
+        # Known before the content is read: a change in between makes it be read again.
+        dependencies = state.starting[volume.name] = frozenset(plugin.dependencies(context))
         state.dependencies |= dependencies
         for dependency in dependencies:
             self._users.setdefault(dependency, set()).add(context.uid)
         try:
-            ready = await plugin.setup(context)
+            context, ready = await self._attempt(state, volume, plugin)
         except BaseException:
             state.waiting |= dependencies
             raise
+        finally:
+            del state.starting[volume.name]
         mounted = state.mounted[volume.name] = _Mounted(plugin, context, ready)
         self._schedule(state, volume.name, mounted, ready.refresh_at)
+
+    async def _attempt(self, state: _PodVolumes, volume: core_v1.Volume, plugin: Plugin) -> tuple[Context, Ready]:
+        while True:
+            state.stale.discard(volume.name)
+            context = self._context(state.pod, volume, plugin)
+            try:
+                ready = await plugin.setup(context)
+            except (PodlingError, OSError):
+                if volume.name not in state.stale:
+                    raise
+            else:
+                if volume.name not in state.stale:
+                    return context, ready
 
     def _context(self, pod: core_v1.Pod, volume: core_v1.Volume, plugin: Plugin) -> Context:
         home = f"{self._root}/pods/{pod.metadata.uid}"
@@ -242,12 +257,16 @@ class VolumeManager:
             raise VolumeError(f"driver name {driver} not found in the list of registered CSI drivers")
         raise VolumeError("no volume plugin matched")
 
-    def _mark(self, uid: str, affected: Callable[[_Mounted], bool]) -> None:
-        """Have the affected volumes of a pod updated; changes that come meanwhile are taken together."""
+    def _mark(self, uid: str, key: Dependency) -> None:
+        """Have the volumes of a pod that depend on `key` updated."""
         state = self._pods.get(uid)
-        if state is None:
-            return
-        state.dirty |= {name for name, mounted in state.mounted.items() if affected(mounted)}
+        if state is not None:
+            state.stale |= {name for name, dependencies in state.starting.items() if key in dependencies}
+            self._mark_volumes(state, {name for name, m in state.mounted.items() if key in m.dependencies})
+
+    def _mark_volumes(self, state: _PodVolumes, names: set[str]) -> None:
+        """Changes that come while an update is under way are taken together."""
+        state.dirty |= names
         if state.dirty and state.task is None:
             state.task = asyncio.get_running_loop().create_task(self._update(state))
 
@@ -281,9 +300,8 @@ class VolumeManager:
 
     def _start_timer(self, state: _PodVolumes, name: str, mounted: _Mounted, seconds: float) -> None:
         mounted.cancel()
-        uid = state.pod.metadata.uid or ""
         loop = asyncio.get_running_loop()
-        mounted.timer = loop.call_later(seconds, self._mark, uid, lambda other: other is mounted)
+        mounted.timer = loop.call_later(seconds, self._mark_volumes, state, {name})
 
     def _forget(self, uid: str, dependency: Dependency) -> None:
         users = self._users.get(dependency)

@@ -148,3 +148,29 @@ async def test_pod_versions_are_followed(tmp_path: Path) -> None:
     unknown.metadata.uid = "other"
     manager.pod_changed(unknown)
     await manager.close()
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_change_during_the_set_up_is_not_missed(tmp_path: Path, there: bool) -> None:
+    lookup = FakeLookup()
+    manager = VolumeManager(str(tmp_path), lookup)
+    original, asked = lookup.config_map, 0
+
+    async def slow(namespace: str, name: str) -> core_v1.ConfigMap | None:
+        nonlocal asked
+        asked += 1
+        found = await original(namespace, name)
+        await asyncio.sleep(0.01)
+        return found
+
+    lookup.config_map = slow  # type: ignore[method-assign]
+    if there:
+        lookup.config_maps["cm"] = config_map(key="old")
+    mounting = asyncio.create_task(manager.mount_pod_volumes(pod(CONFIG)))
+    while not asked:
+        await asyncio.sleep(0)
+    lookup.config_maps["cm"] = config_map(key="new")
+    manager.changed("ConfigMap", "ns", "cm")
+    assert _read((await mounting)["config"], "key") == "new"
+    assert asked == 2
+    await manager.unmount_pod("u1")
