@@ -8,6 +8,7 @@ Only the short-lived OCI runtime lives in it.
 from __future__ import annotations
 
 import os
+import select
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,6 +39,10 @@ class OciCli:
         self.name = os.path.basename(program)
         self._root = root
         self._pin = pin
+
+    def close(self) -> None:
+        if self._pin is not None:
+            self._pin.close()
 
     def argv(self, *options: str) -> list[str]:
         """The command up to where a verb stands, with global `options`."""
@@ -88,15 +93,23 @@ class HybridPin:
         self._directory = directory
         self._file = directory / "mnt"
         self._seen: frozenset[str] | None = None
+        # The kernel says whether the table has changed since it was last asked: cheaper than reading it each time.
+        self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._changes = select.poll()
+        self._changes.register(self._table, select.POLLPRI | select.POLLERR)
         self._nsenter: Sequence[str] = (shutil.which("nsenter") or "/usr/bin/nsenter", f"--mount={self._file}")
 
     def prefix(self) -> list[str]:
         """What to put before a command, so that it runs in the namespace."""
-        seen = _unshared_mounts(str(self._directory))
-        if seen != self._seen:
-            self._make()
-            self._seen = seen
+        if self._seen is None or self._changes.poll(0):
+            seen = _unshared_mounts(str(self._directory))
+            if seen != self._seen:
+                self._make()
+                self._seen = seen
         return list(self._nsenter)
+
+    def close(self) -> None:
+        os.close(self._table)
 
     def _make(self) -> None:
         if self._seen is None:

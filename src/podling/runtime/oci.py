@@ -170,6 +170,7 @@ class OciRuntime:
 
     async def close(self) -> None:
         self._watch.close()
+        self._oci.close()
         for live in self._containers.values():
             self._unwatch_conmon(live)
         for task in self._tasks:
