@@ -11,17 +11,18 @@ import asyncio
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from podling import log
+from podling import clock, log
 from podling.api import core_v1, node_v1
 from podling.client.base import Client
 from podling.client.events import Recorder
 from podling.client.informer import Informers
 from podling.images.base import ImageService
-from podling.kubelet import admission, gc, node_status, pods, resize, resources, sandbox_config
+from podling.kubelet import admission, eviction, gc, node_status, pods, resize, resources, sandbox_config
 from podling.kubelet.admission import Rejection
 from podling.kubelet.backoff import Backoff
 from podling.kubelet.config import KubeletConfig
 from podling.kubelet.dns_config import ResolvConf, parse_resolv_conf
+from podling.kubelet.eviction import EvictionManager
 from podling.kubelet.hooks import HookRunner
 from podling.kubelet.image_puller import ImagePuller, ImageVolumes
 from podling.kubelet.log_rotation import LogRotator
@@ -34,6 +35,8 @@ from podling.kubelet.probe_handlers import Network, NetworkProber, Simulated
 from podling.kubelet.probes import ProbeManager
 from podling.kubelet.shared import PodVolumes, Shared
 from podling.kubelet.static_pods import ManifestSource, Mirrors
+from podling.kubelet.stats import Collector, by_pod
+from podling.kubelet.status import Verdict
 from podling.kubelet.status_manager import StatusManager
 from podling.runtime.base import ContainerState, Runtime, RuntimeFailure, SandboxStatus
 
@@ -87,6 +90,17 @@ class Kubelet:
             most=config.backoff_most,
         )
         self._network = network or self._default_network()
+        self._evictions = EvictionManager(
+            config.eviction,
+            config.eviction_pressure_transition,
+            look=self._observe_node,
+            candidates=self._evictable,
+            usage=self._usage_of,
+            reclaim=self._reclaim_disk,
+            evict=self._evict,
+            changed=self._pressure_changed,
+        )
+        self._collector_of_stats = Collector(runtime)
         self.reporter = NodeReporter(client, config, self.recorder, self._look)
         self._collector = gc.ImageCollector(
             images,
@@ -175,6 +189,9 @@ class Kubelet:
             self._spawn("manifests", source.run)
         self._spawn("container gc", lambda: self._every(config.container_gc_period, self._collect_containers))
         self._spawn("image gc", lambda: self._every(config.image_gc_period, self._collect_images))
+        if config.eviction:
+            self._spawn("eviction", lambda: self._every(config.eviction_period, self._check_pressure))
+        self._spawn("local storage", lambda: self._every(config.eviction_period, self._check_storage))
         self._spawn("log rotation", lambda: self._every(config.container_log_period, self._rotate_logs))
 
     async def close(self) -> None:
@@ -338,6 +355,9 @@ class Kubelet:
             # Extended resources are known by the node object only.
             others = (node.status.allocatable if node.status else None) or {}
             usable = {**usable, **{n: str(v) for n, v in others.items() if "/" in n}}
+        refused = eviction.rejection(pod, self.pressure)
+        if refused is not None:
+            return refused
         running = self._granted()
         return admission.admit(
             pod,
@@ -381,6 +401,59 @@ class Kubelet:
         stopped = [task.get_name() for task in self._tasks if task.done()]
         stopped = [name for name in stopped if name != "kubelet first sync"]
         return f"stopped: {', '.join(stopped)}" if stopped or not self._tasks else ""
+
+    # Eviction
+
+    async def _observe_node(self) -> Mapping[str, eviction.Observation]:
+        usage = await self.images.usage()
+        return eviction.observe(self.config.root_dir, usage.path)
+
+    def _evictable(self) -> list[core_v1.Pod]:
+        return [w.pod for w in self.workers.values() if w.state is State.SYNCING and w.admitted]
+
+    async def _usage_of(self, candidates: list[core_v1.Pod]) -> Mapping[str, eviction.Usage]:
+        workers = [self.workers[pods.uid(p)] for p in candidates if pods.uid(p) in self.workers]
+        samples = await self._collector_of_stats.containers((w.pod, c) for w in workers for c in w.runtime.running)
+        usage = {}
+        for group in by_pod(samples):
+            usage[pods.uid(group[0].pod)] = eviction.Usage(
+                {s.container.name: s.stats.memory_working_set for s in group},
+                {s.container.name: s.stats.rootfs_used + s.log_bytes for s in group},
+                sum(s.stats.pids for s in group),
+            )
+        return usage
+
+    async def _reclaim_disk(self) -> None:
+        for worker in list(self.workers.values()):
+            worker.prune()
+        await self._collector.collect(self._images_in_use(), wanted=1 << 62)
+
+    def _evict(self, pod: core_v1.Pod, verdict: Verdict, grace: int | None) -> None:
+        worker = self.workers.get(pods.uid(pod))
+        if worker is not None:
+            self.recorder.event(pod, "Warning", verdict.reason, verdict.message)
+            worker.evict(verdict, grace)
+
+    def _pressure_changed(self, now: Pressure) -> None:
+        self.pressure = now
+        self.reporter.kick()
+
+    async def _check_pressure(self) -> None:
+        await self._evictions.check()
+
+    async def _check_storage(self) -> None:
+        """Pods that exceed their own limits on local storage. Costs nothing where there are none."""
+        limited = [p for p in self._evictable() if eviction.limits_storage(p)]
+        if not limited:
+            return
+        usage = await self._usage_of(limited)
+        for pod in limited:
+            own = await self.volumes.usage(pods.uid(pod))
+            local = {v.name for v in pod.spec.volumes or () if v.empty_dir is not None and not v.empty_dir.medium}
+            sizes = {name: found.used_bytes for name, found in own.items() if name in local}
+            text = eviction.storage_excess(pod, usage.get(pods.uid(pod), eviction.Usage()).disk, sizes)
+            if text:
+                self._evict(pod, eviction.verdict(text, clock.now()), eviction.IMMEDIATE_GRACE)
 
     # Keeping tidy
 

@@ -22,6 +22,7 @@ from podling.kubelet.probes import ProbeManager
 from podling.kubelet.resize import Pending
 from podling.kubelet.status_manager import StatusManager
 from podling.runtime.base import Runtime
+from podling.volumes.usage import Usage
 
 
 class PodVolumes(Protocol):
@@ -41,6 +42,9 @@ class PodVolumes(Protocol):
 
     def pod_changed(self, pod: core_v1.Pod) -> None:
         """A pod's labels or annotations may have changed."""
+
+    async def usage(self, uid: str) -> Mapping[str, Usage]:
+        """What the pod's own volumes hold, by name."""
 
     async def close(self) -> None:
         """Let go; what is mounted stays."""

@@ -29,6 +29,7 @@ from podling.runtime.fake import Machine as FakeMachine
 from podling.runtime.fake_behaviour import SERVER, Behaviour
 from podling.runtime.fake_images import FakeImages
 from podling.store.memory import MemoryStore
+from podling.volumes.usage import Usage
 
 
 class Volumes:
@@ -38,6 +39,7 @@ class Volumes:
         self.root = root
         self.mounted: set[str] = set()
         self.refuses = ""
+        self.sizes: dict[str, int] = {}
 
     async def mount_pod_volumes(self, pod: core_v1.Pod) -> Mapping[str, str]:
         if self.refuses:
@@ -58,6 +60,9 @@ class Volumes:
 
     def pod_changed(self, pod: core_v1.Pod) -> None:
         pass
+
+    async def usage(self, uid: str) -> Mapping[str, Usage]:
+        return {name: Usage(size, 1, 0, 0, 0, 0) for name, size in self.sizes.items()}
 
     async def close(self) -> None:
         pass
@@ -104,10 +109,10 @@ class Node:
             node_name="node-1",
             node_ips=("10.213.0.1",),
             cluster_dns=("10.96.0.10",),
+            **{"eviction": (), **config},
             root_dir=str(tmp_path / "kubelet"),
             log_dir=str(tmp_path / "pods"),
             container_log_dir=str(tmp_path / "containers"),
-            **config,
         )
         self.seen: list[core_v1.Pod] = []
 

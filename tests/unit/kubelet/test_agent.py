@@ -182,7 +182,7 @@ def test_the_node_is_registered_ready_at_once(tmp_path: Path) -> None:
             assert (found.metadata.labels or {})["kubernetes.io/hostname"] == "node-1"
             assert (found.metadata.labels or {})["zone"] == "a"
             assert (status.capacity or {})["cpu"] == "4"
-            assert (status.allocatable or {})["memory"] == "8092Mi"
+            assert (status.allocatable or {})["memory"] == "8Gi"
             assert (status.capacity or {})["pods"] == "110"
             assert [(c.type, c.status, c.reason) for c in status.conditions or ()] == [
                 ("MemoryPressure", "False", "KubeletHasSufficientMemory"),
