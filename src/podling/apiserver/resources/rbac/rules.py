@@ -1,72 +1,119 @@
-"""What roles and bindings share: rules of rules and of subjects (pkg/apis/rbac/validation)."""
+"""What roles and bindings share."""
 
 from __future__ import annotations
 
-from podling.api import rbac_v1
-from podling.api.errors import FieldError
-from podling.machinery import validation
-from podling.machinery.validation import Path
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from podling.api import names, rbac_v1
+from podling.apiserver.resources import printing
+from podling.machinery.validation import Findings, Path, each, invalid, not_supported, required
 
 GROUP = "rbac.authorization.k8s.io"
+BINDING_COLUMNS = (
+    printing.NAME,
+    printing.text("Role"),
+    printing.AGE,
+    printing.text("Users", wide=True),
+    printing.text("Groups", wide=True),
+    printing.text("ServiceAccounts", wide=True),
+)
+ROLE_COLUMNS = (printing.NAME, printing.text("Created At"))
 
 
-def validate_rule(rule: rbac_v1.PolicyRule, path: Path, *, namespaced: bool) -> list[FieldError]:
-    """Findings of one rule of a Role (`namespaced`) or ClusterRole."""
-    found: list[FieldError] = []
+def role_row(obj: rbac_v1.Role | rbac_v1.ClusterRole) -> list[Any]:
+    return [printing.name(obj.metadata), obj.metadata.creation_timestamp or printing.UNKNOWN]
+
+
+def rules(rules: Sequence[rbac_v1.PolicyRule] | None, *, namespaced: bool) -> Findings:
+    found: Findings = []
+    for index, rule in enumerate(rules or ()):
+        found += _rule(rule, namespaced, Path("rules").index(index))
+    return found
+
+
+def _rule(rule: rbac_v1.PolicyRule, namespaced: bool, path: Path) -> Findings:
+    found: Findings = []
     if not rule.verbs:
-        found.append(validation.required(path.child("verbs"), "verbs must contain at least one value"))
-    if rule.non_resource_urls:
+        found.append(required(path.child("verbs"), "verbs must contain at least one value"))
+    urls = rule.non_resource_urls or []
+    at = path.child("nonResourceURLs")
+    if urls:
         if namespaced:
-            why = "namespaced rules cannot apply to non-resource URLs"
-            found.append(validation.invalid(path.child("nonResourceURLs"), rule.non_resource_urls, why))
+            found.append(invalid(at, urls, "namespaced rules cannot apply to non-resource URLs"))
         if rule.api_groups or rule.resources or rule.resource_names:
-            why = "rules cannot apply to both regular resources and non-resource URLs"
-            found.append(validation.invalid(path.child("nonResourceURLs"), rule.non_resource_urls, why))
+            detail = "rules cannot apply to both regular resources and non-resource URLs"
+            found.append(invalid(at, urls, detail))
         return found
     if not rule.api_groups:
-        found.append(validation.required(path.child("apiGroups"), "resource rules must supply at least one api group"))
+        found.append(required(path.child("apiGroups"), "resource rules must supply at least one api group"))
     if not rule.resources:
-        found.append(validation.required(path.child("resources"), "resource rules must supply at least one resource"))
+        found.append(required(path.child("resources"), "resource rules must supply at least one resource"))
     return found
 
 
-def default_subject(subject: rbac_v1.Subject) -> None:
-    if not subject.api_group and subject.kind in ("User", "Group"):
-        subject.api_group = GROUP
+def default_binding(obj: rbac_v1.RoleBinding | rbac_v1.ClusterRoleBinding) -> None:
+    obj.role_ref.api_group = obj.role_ref.api_group or GROUP
+    for subject in obj.subjects or ():
+        if subject.api_group is None and subject.kind in ("User", "Group"):
+            subject.api_group = GROUP
 
 
-def validate_subject(subject: rbac_v1.Subject, path: Path, *, namespaced: bool) -> list[FieldError]:
-    found: list[FieldError] = []
+def binding(obj: rbac_v1.RoleBinding | rbac_v1.ClusterRoleBinding, kinds: Sequence[str]) -> Findings:
+    reference = obj.role_ref
+    at = Path("roleRef")
+    found: Findings = []
+    if reference.api_group != GROUP:
+        found.append(not_supported(at.child("apiGroup"), reference.api_group or "", (GROUP,)))
+    if reference.kind not in kinds:
+        found.append(not_supported(at.child("kind"), reference.kind, kinds))
+    if not reference.name:
+        found.append(required(at.child("name")))
+    else:
+        found += each(at.child("name"), reference.name, names.path_segment(reference.name))
+    namespaced = isinstance(obj, rbac_v1.RoleBinding)
+    for index, subject in enumerate(obj.subjects or ()):
+        found += _subject(subject, namespaced, Path("subjects").index(index))
+    return found
+
+
+def _subject(subject: rbac_v1.Subject, namespaced: bool, path: Path) -> Findings:
+    found: Findings = []
     if not subject.name:
-        found.append(validation.required(path.child("name"), ""))
-    match subject.kind:
-        case "ServiceAccount":
-            if subject.api_group:
-                found.append(validation.not_supported(path.child("apiGroup"), subject.api_group, [""]))
-            if not namespaced and not subject.namespace:
-                found.append(validation.required(path.child("namespace"), ""))
-        case "User" | "Group":
-            if subject.api_group != GROUP:
-                found.append(validation.not_supported(path.child("apiGroup"), subject.api_group or "", [GROUP]))
-        case _:
-            kinds = ["ServiceAccount", "User", "Group"]
-            found.append(validation.not_supported(path.child("kind"), subject.kind, kinds))
+        found.append(required(path.child("name")))
+    group = subject.api_group or ""
+    if subject.kind == "ServiceAccount":
+        if subject.name:
+            found += each(path.child("name"), subject.name, names.dns_subdomain(subject.name))
+        if group:
+            found.append(not_supported(path.child("apiGroup"), group, ("",)))
+        if not namespaced and not subject.namespace:
+            found.append(required(path.child("namespace")))
+    elif subject.kind in ("User", "Group"):
+        if group != GROUP:
+            found.append(not_supported(path.child("apiGroup"), group, (GROUP,)))
+    else:
+        found.append(not_supported(path.child("kind"), subject.kind, ("ServiceAccount", "User", "Group")))
     return found
 
 
-def validate_role_ref(ref: rbac_v1.RoleRef, *, kinds: list[str]) -> list[FieldError]:
-    path = Path("roleRef")
-    found: list[FieldError] = []
-    if ref.api_group != GROUP:
-        found.append(validation.not_supported(path.child("apiGroup"), ref.api_group, [GROUP]))
-    if ref.kind not in kinds:
-        found.append(validation.not_supported(path.child("kind"), ref.kind, kinds))
-    if not ref.name:
-        found.append(validation.required(path.child("name"), ""))
-    return found
+def binding_update(new: Any, old: Any) -> Findings:
+    if new.role_ref == old.role_ref:
+        return []
+    return [invalid(Path("roleRef"), new.role_ref, "cannot change roleRef")]
 
 
-def subjects_of(subjects: list[rbac_v1.Subject] | None, kind: str) -> str:
-    """A cell: the subjects of a kind, comma-separated; ServiceAccounts with their namespace."""
-    chosen = [s for s in subjects or () if s.kind == kind]
-    return ", ".join(f"{s.namespace or ''}/{s.name}" if kind == "ServiceAccount" else s.name for s in chosen)
+def binding_row(obj: rbac_v1.RoleBinding | rbac_v1.ClusterRoleBinding, now: datetime) -> list[Any]:
+    by_kind: dict[str, list[str]] = {"User": [], "Group": [], "ServiceAccount": []}
+    for subject in obj.subjects or ():
+        name = f"{subject.namespace}/{subject.name}" if subject.kind == "ServiceAccount" else subject.name
+        by_kind.setdefault(subject.kind, []).append(name)
+    return [
+        printing.name(obj.metadata),
+        f"{obj.role_ref.kind}/{obj.role_ref.name}",
+        printing.age(obj.metadata, now),
+        ", ".join(by_kind["User"]),
+        ", ".join(by_kind["Group"]),
+        ", ".join(by_kind["ServiceAccount"]),
+    ]
