@@ -19,8 +19,10 @@ _log = log.get(__name__)
 def all_controllers() -> tuple[type[Controller], ...]:
     """Every controller, the garbage collector last: it follows what is left with metadata alone."""
     from podling.controllers.clusterrole_aggregation import ClusterRoleAggregationController
+    from podling.controllers.cronjob import CronJobController
     from podling.controllers.daemonset import DaemonSetController
     from podling.controllers.deployment import DeploymentController
+    from podling.controllers.disruption import DisruptionController
     from podling.controllers.endpoints import EndpointsController
     from podling.controllers.endpointslice import EndpointSliceController
     from podling.controllers.endpointslice_mirroring import EndpointSliceMirroringController
@@ -45,6 +47,8 @@ def all_controllers() -> tuple[type[Controller], ...]:
         DaemonSetController,
         StatefulSetController,
         JobController,
+        CronJobController,
+        DisruptionController,
         TtlAfterFinishedController,
         NamespaceController,
         ServiceAccountController,
