@@ -67,6 +67,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._jumping = _JumpingSelector()
         self._start = start
         super().__init__(self._jumping)
+        # asyncio runs timers that are due within this; its own nanosecond vanishes in a float after half a year.
+        self._clock_resolution = 1e-6
 
     def time(self) -> float:
         # Rounded: sums of small floats must not leave a timer a femtosecond in the future for ever.

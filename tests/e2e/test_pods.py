@@ -55,7 +55,7 @@ def test_out_of_memory_is_told(kubectl: Kubectl) -> None:
 def test_an_image_that_is_nowhere(kubectl: Kubectl) -> None:
     kubectl.apply(
         sleeper("never", container={"image": "localhost/none:1", "imagePullPolicy": "Never"}),
-        sleeper("wrong", container={"image": "UPPER/case:1"}),
+        sleeper("wrong", container={"image": "localhost/UPPER/case:1"}),
     )
     eventually(lambda: container(kubectl, "never")["state"]["waiting"]["reason"] == "ErrImageNeverPull")
     eventually(lambda: container(kubectl, "wrong")["state"]["waiting"]["reason"] == "InvalidImageName")
@@ -117,7 +117,7 @@ def test_volumes(kubectl: Kubectl) -> None:
 def test_a_pod_reaches_the_api_server_with_its_token(kubectl: Kubectl) -> None:
     script = (
         "d=/var/run/secrets/kubernetes.io/serviceaccount; cat $d/namespace; echo; "
-        "head -c 3 $d/token; echo; head -1 $d/ca.crt; nc -w 3 -z kubernetes.default 443 && echo open"
+        "head -c 3 $d/token; echo; head -1 $d/ca.crt; nc -w 3 kubernetes.default 443 < /dev/null && echo open"
     )
     kubectl.apply(sleeper("api", command=["sh", "-c", script], restartPolicy="Never"))
     eventually(lambda: status(kubectl, "api")["phase"] in ("Succeeded", "Failed"))

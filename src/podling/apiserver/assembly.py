@@ -13,6 +13,7 @@ import msgspec
 
 from podling.api import registry
 from podling.api.request import Request, User
+from podling.apiserver.admission.default import default_chain
 from podling.apiserver.admission.node_restriction import NodeRestriction
 from podling.apiserver.allocators import ServiceAllocator
 from podling.apiserver.app import ApiServer
@@ -60,8 +61,7 @@ class Assembly:
         self.authorizer = Authorizer()
         self._escalation = EscalationCheck(self.app, self.authorizer)
         self.app.authorizer = self.authorizer.authorize
-        for plugin in (NodeRestriction(self.app), self._escalation):
-            self.app.admission.add(plugin)
+        self.app.admission = default_chain(self.app, (NodeRestriction(self.app), self._escalation))
         if settings.signing_key:
             self._set_up_tokens()
 

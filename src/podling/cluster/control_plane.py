@@ -64,7 +64,12 @@ class ControlPlane:
         await self._server.start()
         ca = self._pki.ca.certificate if self._pki else b""
         front_proxy = self._pki.front_proxy_ca.certificate if self._pki else b""
-        self._recorder = Recorder(self.client.with_agent("podling/scheduler"), "default-scheduler", series=True)
+        self._recorder = Recorder(
+            self.client.with_agent("podling/scheduler"),
+            "default-scheduler",
+            f"default-scheduler-{self.config.name}",
+            series=True,
+        )
         scheduler = Scheduler(self.client.with_agent("podling/scheduler"), self.informers, self._recorder)
         settings = Config(root_ca=ca.decode(), cluster_cidr=self.config.pod_cidr)
         self._manager = ControllerManager(self.client, settings, informers=self.informers)
@@ -163,6 +168,7 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
     await stop.wait()
     for task in tasks:
         task.cancel()
+    await streaming.close()
     await server.close()
     await plane.close()
 
