@@ -34,6 +34,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
     from podling.controllers.pod_gc import PodGarbageCollector
     from podling.controllers.replicaset import ReplicaSetController
     from podling.controllers.replication_controller import ReplicationControllerController
+    from podling.controllers.resourcequota import ResourceQuotaController
     from podling.controllers.root_ca import RootCaController
     from podling.controllers.serviceaccount import ServiceAccountController
     from podling.controllers.statefulset import StatefulSetController
@@ -49,6 +50,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
         JobController,
         CronJobController,
         DisruptionController,
+        ResourceQuotaController,
         TtlAfterFinishedController,
         NamespaceController,
         ServiceAccountController,

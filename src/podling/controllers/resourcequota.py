@@ -1,0 +1,83 @@
+"""ResourceQuotas: what is used of them. Admission refuses what would go over; here what is there is counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from podling import clock
+from podling.api import apiextensions_v1, core_v1, quantity, registry
+from podling.api.registry import Resource
+from podling.api.struct import clone
+from podling.client.informer import Informer
+from podling.controllers.base import Context, Controller
+from podling.controllers.resources import Resources
+from podling.machinery import quota
+
+_POD, _SERVICE = registry.of(core_v1.Pod), registry.of(core_v1.Service)
+_CLAIM = registry.of(core_v1.PersistentVolumeClaim)
+
+
+class ResourceQuotaController(Controller):
+    """See the module."""
+
+    name = "resourcequota-controller"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self._quotas = self.watch(core_v1.ResourceQuota)
+        self._resources = Resources(self.informer(apiextensions_v1.CustomResourceDefinition))
+        #: What is followed because a quota counts it.
+        self._followed: dict[Resource, Informer[Any]] = {}
+
+    def _follow(self, resource: Resource) -> Informer[Any]:
+        informer = self._followed.get(resource)
+        if informer is not None:
+            return informer
+        builtin = resource in self._resources.builtin
+        if resource in (_POD, _SERVICE, _CLAIM):
+            informer = self.context.informers.of(resource.type)
+        else:
+            informer = self.context.informers.metadata_of(resource, resource.type if builtin else None)
+        self._followed[resource] = informer
+
+        def updated(old: Any, new: Any) -> None:
+            if resource in (_POD, _SERVICE, _CLAIM):
+                now = clock.now()
+                if quota.usage(resource, old, now) != quota.usage(resource, new, now):
+                    self._changed(new)
+
+        informer.add_handler(on_add=self._changed, on_update=updated, on_delete=self._changed)
+        return informer
+
+    def _changed(self, obj: Any) -> None:
+        for found in self._quotas.list(obj.metadata.namespace or ""):
+            self.enqueue(found)
+
+    async def reconcile(self, key: str) -> None:
+        found = self._quotas.get(key)
+        if found is None or found.metadata.deletion_timestamp is not None:
+            return
+        hard = found.spec.hard or {}
+        now, usages = clock.now(), []
+        for resource in self._resources.all():
+            if not resource.namespaced or not any(quota.covers(name, resource) for name in hard):
+                continue
+            informer = self._follow(resource)
+            await informer.wait_synced()
+            for obj in informer.list(found.metadata.namespace or ""):
+                if quota.in_scope(found.spec, resource, obj):
+                    usages.append(quota.usage(resource, obj, now))
+        used = {name: str(value) for name, value in quota.total(hard, usages).items()}
+        if self._same(found.status.used, used) and (found.status.hard or {}) == hard:
+            return
+        changed = clone(found)
+        changed.status.hard = dict(hard)
+        changed.status.used = {**used}
+        await self.client.update_status(changed)
+
+    @staticmethod
+    def _same(old: Any, new: dict[str, str]) -> bool:
+        """Equal amounts, however they are written: admission and we may write them differently."""
+        if old is None or old.keys() != new.keys():
+            return False
+        return all(quantity.parse(old[name]) == quantity.parse(new[name]) for name in new)

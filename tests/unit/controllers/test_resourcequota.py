@@ -1,0 +1,158 @@
+"""Quotas: what counts, and that the status follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controllers.cluster import Cluster, finish, pod
+from podling import clock
+from podling.api import apps_v1, core_v1, registry
+from podling.api.meta_v1 import ObjectMeta
+from podling.controllers.resourcequota import ResourceQuotaController
+from podling.machinery import quota
+
+
+def sized(name: str, requests: dict[str, Any] | None = None, limits: dict[str, Any] | None = None) -> core_v1.Pod:
+    p = pod(name)
+    p.spec.containers[0].resources = core_v1.ResourceRequirements(requests=requests, limits=limits)
+    return p
+
+
+def the_quota(hard: dict[str, Any], **spec: Any) -> core_v1.ResourceQuota:
+    return core_v1.ResourceQuota(
+        metadata=ObjectMeta(name="q", namespace="default"), spec=core_v1.ResourceQuotaSpec(hard=hard, **spec)
+    )
+
+
+def test_the_status_follows_what_comes_ends_and_goes() -> None:
+    async def main() -> None:
+        async with Cluster(ResourceQuotaController, agents=False) as cluster:
+            hard = {
+                "pods": "5",
+                "requests.cpu": "2",
+                "memory": "1Gi",
+                "limits.memory": "2Gi",
+                "count/deployments.apps": "3",
+                "configmaps": "10",
+                "services": "2",
+                "requests.example.com/gpu": "4",
+            }
+            await cluster.client.create(the_quota(hard))
+
+            async def used() -> dict[str, Any]:
+                await cluster.settle(0.5)
+                found = await cluster.client.get(core_v1.ResourceQuota, "q", "default")
+                assert found.status.hard == hard
+                return {k: str(v) for k, v in (found.status.used or {}).items() if str(v) != "0"}
+
+            assert await used() == {}
+            gpu = {"cpu": "500m", "memory": "256Mi", "example.com/gpu": "2"}
+            await cluster.client.create(sized("a", gpu, {"memory": "512Mi", "example.com/gpu": "2"}))
+            await cluster.client.create(sized("b", {"cpu": "1500m", "memory": "256Mi"}))
+            await cluster.client.create(core_v1.ConfigMap(metadata=ObjectMeta(name="c", namespace="default")))
+            assert await used() == {
+                "pods": "2",
+                "requests.cpu": "2",
+                "memory": "512Mi",
+                "limits.memory": "512Mi",
+                "configmaps": "1",
+                "requests.example.com/gpu": "2",
+            }
+            await cluster.change_status(core_v1.Pod, "a", lambda p: finish(p, "Succeeded"))
+            await cluster.client.delete(core_v1.ConfigMap, "c", "default")
+            left = await used()
+            assert left == {"pods": "1", "requests.cpu": "1500m", "memory": "256Mi"}
+            await cluster.client.delete(core_v1.Pod, "b", "default", grace_period_seconds=0)
+            assert await used() == {}
+
+    clock.run_virtual(main())
+
+
+def best_effort() -> core_v1.Pod:
+    return pod("p")
+
+
+def burstable(**spec: Any) -> core_v1.Pod:
+    p = sized("p", {"cpu": "1"})
+    for name, value in spec.items():
+        setattr(p.spec, name, value)
+    return p
+
+
+def priority(operator: str, *values: str) -> core_v1.ScopeSelector:
+    requirement = core_v1.ScopedResourceSelectorRequirement(
+        scope_name="PriorityClass", operator=operator, values=list(values) or None
+    )
+    return core_v1.ScopeSelector(match_expressions=[requirement])
+
+
+@pytest.mark.parametrize(
+    ("spec", "obj", "fits"),
+    [
+        ({}, best_effort(), True),
+        ({"scopes": ["BestEffort"]}, best_effort(), True),
+        ({"scopes": ["BestEffort"]}, burstable(), False),
+        ({"scopes": ["NotBestEffort"]}, burstable(), True),
+        ({"scopes": ["Terminating"]}, burstable(active_deadline_seconds=5), True),
+        ({"scopes": ["Terminating"]}, burstable(), False),
+        ({"scopes": ["NotTerminating", "NotBestEffort"]}, burstable(), True),
+        ({"scopes": ["NotTerminating", "NotBestEffort"]}, best_effort(), False),
+        ({"scope_selector": priority("In", "high")}, burstable(priority_class_name="high"), True),
+        ({"scope_selector": priority("In", "high")}, burstable(priority_class_name="low"), False),
+        ({"scope_selector": priority("NotIn", "high")}, burstable(), True),
+        ({"scope_selector": priority("Exists")}, burstable(priority_class_name="x"), True),
+        ({"scope_selector": priority("DoesNotExist")}, burstable(), True),
+    ],
+)
+def test_scopes(spec: dict[str, Any], obj: core_v1.Pod, fits: bool) -> None:
+    assert quota.in_scope(core_v1.ResourceQuotaSpec(**spec), registry.of(core_v1.Pod), obj) is fits
+
+
+def test_services_and_claims_count_by_kind() -> None:
+    ports = [core_v1.ServicePort(port=1), core_v1.ServicePort(port=2, node_port=30000)]
+    resource = registry.of(core_v1.Service)
+
+    def service(**spec: Any) -> dict[str, str]:
+        s = core_v1.Service(spec=core_v1.ServiceSpec(ports=ports, **spec))
+        return {k: str(v) for k, v in quota.usage(resource, s, clock.EPOCH).items() if k != "count/services"}
+
+    assert service(type="ClusterIP") == {"services": "1"}
+    assert service(type="NodePort") == {"services": "1", "services.nodeports": "2"}
+    balanced = {"services": "1", "services.loadbalancers": "1", "services.nodeports": "2"}
+    assert service(type="LoadBalancer") == balanced
+    assert service(type="LoadBalancer", allocate_load_balancer_node_ports=False)["services.nodeports"] == "1"
+    claim = core_v1.PersistentVolumeClaim(
+        spec=core_v1.PersistentVolumeClaimSpec(
+            storage_class_name="fast", resources=core_v1.VolumeResourceRequirements(requests={"storage": "5Gi"})
+        )
+    )
+    used = quota.usage(registry.of(core_v1.PersistentVolumeClaim), claim, clock.EPOCH)
+    assert {k: str(v) for k, v in used.items()} == {
+        "count/persistentvolumeclaims": "1",
+        "persistentvolumeclaims": "1",
+        "requests.storage": "5Gi",
+        "fast.storageclass.storage.k8s.io/requests.storage": "5Gi",
+        "fast.storageclass.storage.k8s.io/persistentvolumeclaims": "1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds"),
+    [
+        ("cpu", {"pods"}),
+        ("requests.memory", {"pods"}),
+        ("requests.nvidia.com/gpu", {"pods"}),
+        ("requests.storage", {"persistentvolumeclaims"}),
+        ("gold.storageclass.storage.k8s.io/requests.storage", {"persistentvolumeclaims"}),
+        ("services.nodeports", {"services"}),
+        ("secrets", {"secrets"}),
+        ("count/deployments.apps", {"deployments"}),
+        ("count/pods", {"pods"}),
+    ],
+)
+def test_who_counts_under_a_name(name: str, kinds: set[str]) -> None:
+    every = [core_v1.Pod, core_v1.Service, core_v1.Secret, core_v1.PersistentVolumeClaim, apps_v1.Deployment]
+    found = {registry.of(k).name for k in every if quota.covers(name, registry.of(k))}
+    assert found == kinds
