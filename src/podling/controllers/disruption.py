@@ -182,9 +182,9 @@ class DisruptionController(Controller):
         if unmanaged and self._needs_scale(budget):
             shown = selectors.format_label_selector(budget.spec.selector)
             message = (
-                f"Pods selected by this PodDisruptionBudget (selector: {shown}) were found to be unmanaged. As a result, "
-                "the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To "
-                'account for these pods please set ".spec.minAvailable" field of the PDB to an integer value.'
+                f"Pods selected by this PodDisruptionBudget (selector: {shown}) were found to be unmanaged. As a "
+                "result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. "
+                'To account for these pods please set ".spec.minAvailable" field of the PDB to an integer value.'
             )
             self.recorder.event(budget, WARNING, "UnmanagedPods", message)
         now = clock.now()
