@@ -196,7 +196,7 @@ class Agent:
                 return
         changed = clone(fresh)
         self._next_ip += 1
-        set_running(changed, self.ready(changed), f"10.244.0.{self._next_ip}")
+        set_running(changed, self.ready(changed), f"10.244.{self._next_ip // 250}.{self._next_ip % 250 + 1}")
         try:
             await self._client.update_status(changed)
         except errors.StatusError:
