@@ -191,8 +191,8 @@ def observe(root_dir: str, image_path: str) -> dict[str, Observation]:
 
 
 class EvictionManager:
-    """Looks at the node every few seconds. `look` observes it, `usage` measures pods, `reclaim` frees disk space without
-    harming anybody, `evict` ends a pod, `changed` is told of new conditions."""
+    """Looks at the node every few seconds. `look` observes it, `usage` measures pods, `reclaim` frees disk space
+    without harming anybody, `evict` ends a pod, `changed` is told of new conditions."""
 
     def __init__(
         self,
