@@ -32,6 +32,8 @@ def all_controllers() -> tuple[type[Controller], ...]:
     from podling.controllers.node_ipam import NodeIpamController
     from podling.controllers.node_lifecycle import NodeLifecycleController
     from podling.controllers.pod_gc import PodGarbageCollector
+    from podling.controllers.pv_protection import PvProtectionController
+    from podling.controllers.pvc_protection import PvcProtectionController
     from podling.controllers.replicaset import ReplicaSetController
     from podling.controllers.replication_controller import ReplicationControllerController
     from podling.controllers.resourcequota import ResourceQuotaController
@@ -51,6 +53,8 @@ def all_controllers() -> tuple[type[Controller], ...]:
         CronJobController,
         DisruptionController,
         ResourceQuotaController,
+        PvcProtectionController,
+        PvProtectionController,
         TtlAfterFinishedController,
         NamespaceController,
         ServiceAccountController,
