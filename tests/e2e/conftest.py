@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import IMAGE, Kubectl, kubectls, podling
+from tests.e2e.harness import IMAGE, Kubectl, eventually, kubectls, podling
 
 OPTIONS = ["--name", "e2e", "--port", "17443", "--node-cidr", "10.214.0.0/24", "--pod-cidr", "10.245.0.0/16"]
 OPTIONS += ["--service-cidr", "10.97.0.0/16"]
@@ -32,5 +32,6 @@ def kubectl(request: pytest.FixtureRequest, data: Path) -> Iterator[Kubectl]:
     namespace = f"t-{secrets.token_hex(3)}"
     program = Kubectl(kubectls()[request.param], data / "admin.kubeconfig", namespace)
     program("create", "namespace", namespace)
+    eventually(lambda: program("get", "serviceaccount", "default"))
     yield program
     program("delete", "namespace", namespace, "--wait=true", timeout=90)

@@ -35,7 +35,7 @@ def test_pods_reach_each_other_across_nodes(pair: Kubectl) -> None:
     address = pods["server"]["status"]["podIP"]
 
     def ask(url: str) -> str:
-        return pair("exec", "client", "--", "wget", "-qO-", "-T", "3", f"{url}/hostname")
+        return pair("exec", "client", "--", "timeout", "3", "wget", "-qO-", f"{url}/hostname")
 
     assert ask(f"http://{address}:8080") == "server\n"
     eventually(lambda: ask("http://server") == "server\n")

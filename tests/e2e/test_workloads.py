@@ -15,7 +15,7 @@ def web(kubectl: Kubectl) -> None:
 
 
 def ask(kubectl: Kubectl, url: str = "http://web/") -> str:
-    return kubectl("exec", "client", "--", "wget", "-qO-", "-T", "3", url)
+    return kubectl("exec", "client", "--", "timeout", "3", "wget", "-qO-", url)
 
 
 def test_a_deployment_heals_while_a_service_finds_it(kubectl: Kubectl) -> None:
@@ -78,5 +78,5 @@ def test_a_service_without_endpoints_refuses_at_once(kubectl: Kubectl) -> None:
     kubectl.apply(sleeper("client"))
     kubectl("wait", "--for=condition=Ready", "pod/client", "--timeout=30s")
     began = time.monotonic()
-    assert "refused" in kubectl.fails("exec", "client", "--", "wget", "-qO-", "-T", "10", "http://nobody/")
+    assert "refused" in kubectl.fails("exec", "client", "--", "timeout", "10", "wget", "-qO-", "http://nobody/")
     assert time.monotonic() - began < 5

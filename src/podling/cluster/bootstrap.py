@@ -22,6 +22,14 @@ NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 async def ensure(client: Client, obj: T) -> T | None:
     """Create `obj` unless it is there; gives what was created."""
+    meta: meta_v1.ObjectMeta = obj.metadata  # type: ignore[attr-defined]
+    try:
+        # Asked first: a Service that is there holds its address, and creating it again would fail for that.
+        await client.get(type(obj), meta.name or "", meta.namespace)
+        return None
+    except errors.StatusError as error:
+        if not errors.is_not_found(error):
+            raise
     try:
         return await client.create(obj)
     except errors.StatusError as error:

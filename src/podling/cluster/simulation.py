@@ -13,6 +13,7 @@ from podling.kubelet.config import KubeletConfig
 from podling.kubelet.resources import Machine
 from podling.runtime import fake, fake_behaviour
 from podling.runtime.fake_images import FakeImages
+from podling.volumes.usage import Usage
 
 #: What a simulated node has, unless said otherwise.
 CAPACITY = {"cpu": "8", "memory": "32Gi", "ephemeral-storage": "100Gi", "pods": "110"}
@@ -32,6 +33,9 @@ class VirtualVolumes:
 
     def pod_changed(self, pod: core_v1.Pod) -> None:
         return None
+
+    async def usage(self, uid: str) -> Mapping[str, Usage]:
+        return {}
 
     def changed(self, kind: str, namespace: str, name: str) -> set[str]:
         return set()
