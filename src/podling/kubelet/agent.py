@@ -79,6 +79,7 @@ class Kubelet:
         self._pods_synced = asyncio.Event()
         self._found: dict[str, list[SandboxStatus]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._image_path = ""
         self._capacity: dict[str, str] = {}
         self._allocatable: dict[str, str] = {}
         self._mirrors = Mirrors(client, config.node_name, self._mirror_changed)
@@ -405,8 +406,9 @@ class Kubelet:
     # Eviction
 
     async def _observe_node(self) -> Mapping[str, eviction.Observation]:
-        usage = await self.images.usage()
-        return eviction.observe(self.config.root_dir, usage.path)
+        if not self._image_path:
+            self._image_path = (await self.images.usage()).path
+        return eviction.observe(self.config.root_dir, self._image_path)
 
     def _evictable(self) -> list[core_v1.Pod]:
         return [w.pod for w in self.workers.values() if w.state is State.SYNCING and w.admitted]
@@ -460,6 +462,7 @@ class Kubelet:
     async def _collect_containers(self) -> None:
         for worker in list(self.workers.values()):
             worker.prune()
+        self.shared.restarts.collect()
         await self._objects.forget_all_but(mentioned(w.pod for w in self.workers.values()))
 
     def _images_in_use(self) -> set[str]:

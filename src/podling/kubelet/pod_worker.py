@@ -19,11 +19,12 @@ from podling.api.errors import StatusError
 from podling.errors import PodlingError
 from podling.images.base import Image
 from podling.kubelet import actions as deciding
-from podling.kubelet import cgroups, gc, pods, resize, sandbox_config, status
+from podling.kubelet import gc, pods, sandbox_config, status
 from podling.kubelet.actions import Actions
 from podling.kubelet.container_statuses import Facts, Failure
 from podling.kubelet.env import Sources
 from podling.kubelet.pod_kill import Killer, grace_period
+from podling.kubelet.pod_resize import Resizer
 from podling.kubelet.pod_start import Starter, StartFailed, Where, pod_directory
 from podling.kubelet.pods import AnyContainer
 from podling.kubelet.probes import Subject
@@ -31,6 +32,7 @@ from podling.kubelet.runtime_status import PodRuntimeStatus, collect
 from podling.kubelet.shared import Shared
 from podling.kubelet.status import Verdict
 from podling.kubelet.termination_message import termination_message
+from podling.kubelet.waiting import Gathering, all_of, result, retrieved
 from podling.runtime.base import ContainerState, ContainerStatus, NotFound, RuntimeFailure, SandboxConfig
 
 T = TypeVar("T")
@@ -92,12 +94,7 @@ class PodWorker:
         self._making: asyncio.Future[str] | None = None
         self._prepare_failed = False
         self._prune_due = False
-        #: The pod as the node has granted it, which is what runs; see `resize`.
-        self.granted = pod
-        self._grants: resize.Granted | None = None
-        self._pending: resize.Pending | None = None
-        self._resizing = False
-        self._resize_error = ""
+        self._resizer = Resizer(shared, self._killer)
 
     # From outside: all of these return at once
 
@@ -108,7 +105,6 @@ class PodWorker:
     def update(self, pod: core_v1.Pod) -> None:
         """The pod object has changed."""
         self.pod = pod
-        self._grant_again()
         self._shared.statuses.observe(pod)
         self._wake.set()
 
@@ -135,6 +131,11 @@ class PodWorker:
         if self.state is State.SYNCING and (len(dead) > len(set(dead)) or len(self.runtime.sandboxes) > 1):
             self._prune_due = True
             self._wake.set()
+
+    @property
+    def granted(self) -> core_v1.Pod:
+        """The pod with the resources that the node has granted it: that is what runs."""
+        return self._resizer.granted(self.pod)
 
     @property
     def uses_resources(self) -> bool:
@@ -286,9 +287,7 @@ class PodWorker:
             now=clock.now(),
             verdict=self._verdict,
             terminating=terminating,
-            resize_conditions=[]
-            if terminating
-            else resize.conditions(self._pending, self._resizing, self._resize_error),
+            resize_conditions=[] if terminating else self._resizer.conditions(),
         )
         if pods.is_terminal(made) and not pods.is_terminal(facts.old) and self.runtime.running:
             # A pod is not over while anything of it runs: its resources are not free yet.
@@ -333,78 +332,18 @@ class PodWorker:
         self._verdict = Verdict(rejection.reason, f"Pod was rejected: {rejection.message}")
         return False
 
-    def _grant_again(self) -> None:
-        """The pod object or the grants have changed: what runs is the one with the other's resources."""
-        self.granted = resize.with_granted(self.pod, self._grants) if self._grants is not None else self.pod
-
     async def _resize(self) -> None:
         """Grant what the pod newly asks for if the node has it, and put into force what is granted."""
-        if self._grants is None:
-            self._grants = resize.reported(self.pod) if self._adopted else resize.asked(self.pod)
-            self._grant_again()
-        if pods.is_static(self.pod):
-            return
-        wanted = resize.asked(self.pod)
-        if resize.differs(wanted, self._grants):
-            self._pending = self._shared.admit_resize(self.pod)
-            if self._pending is None:
-                self._grants, self._resizing = wanted, True
-                self._grant_again()
+        while True:
+            changed = self._resizer.grant(self.pod, adopted=self._adopted)
+            if changed:
                 self._publish()
-            else:
-                self._again_in(RESIZE_RETRY)
-        else:
-            self._pending = None
-            self._grants = wanted
-            self._grant_again()
-        await self._put_into_force()
-
-    async def _put_into_force(self) -> None:
-        shared = self._shared
-        todo = resize.updates(self.granted, self.runtime.containers, shared.memory_capacity)
-        if not todo:
-            if self._resizing:
-                text = f"Pod resize completed: {resize.described(self.granted)}"
-                shared.tell(self.pod, "Normal", "ResizeCompleted", text)
-            self._resizing, self._resize_error = False, ""
-            return
-        if not self._resizing and not self._resize_error:
-            return
-        try:
-            await self._update_cgroups(todo)
-            self._resize_error = ""
-        except RuntimeFailure as error:
-            self._resize_error = str(error)
-            shared.tell(self.pod, "Warning", "ResizeError", f"Pod resize error: {error}")
+            acted = await self._resizer.put_into_force(self.pod, self.runtime, self._ip())
+            if not acted:
+                break
+            await self._observe()
+        if self._resizer.unfinished:
             self._again_in(RESIZE_RETRY)
-        await self._observe()
-        if not self._resize_error:
-            await self._put_into_force()
-
-    async def _update_cgroups(self, todo: list[resize.Update]) -> None:
-        """The pod's own cgroup is widened before its containers' and narrowed after them: its limits must hold them."""
-        runtime = self._shared.runtime
-        whole = cgroups.pod_resources_config(self.granted, self._shared.config.pod_pids_limit)
-        sandbox_id = self.runtime.sandboxes[0].id
-        if not any(u.lowers_memory for u in todo):
-            await runtime.update_sandbox_resources(sandbox_id, whole)
-        for update in todo:
-            if update.restart:
-                found = self.runtime.find_id(update.container_id)
-                if found is not None:
-                    text = f"Container {update.name} resize requires restart"
-                    await self._killer.kill(self.pod, found, self._ip(), message=text)
-                continue
-            if update.lowers_memory:
-                used = (await runtime.container_stats(update.container_id)).memory_usage
-                if used >= update.resources.memory_limit:
-                    raise RuntimeFailure(
-                        f'attempting to set container "{update.name}" memory limit ({update.resources.memory_limit}) '
-                        f"below current usage ({used})"
-                    )
-            await runtime.update_resources(update.container_id, update.resources)
-        if any(u.lowers_memory for u in todo):
-            await runtime.update_sandbox_resources(sandbox_id, whole)
 
     def _check_deadline(self) -> None:
         deadline = self.pod.spec.active_deadline_seconds
@@ -514,7 +453,7 @@ class PodWorker:
             found = self.runtime.find_id(container_id)
             if found is not None:
                 kills.append(self._killer.kill(self.pod, found, self._ip(), message=kill.message, reason=kill.reason))
-        await self._meanwhile(_all(kills))
+        await self._meanwhile(all_of(kills))
         await self._observe()
         self._publish()
 
@@ -536,12 +475,12 @@ class PodWorker:
         tasks = {}
         for container, _ in due:
             task = tasks[container.name] = asyncio.create_task(self._starter.image(self.pod, container))
-            task.add_done_callback(_retrieved)
+            task.add_done_callback(retrieved)
         return tasks
 
     async def _prepare(self, todo: Actions) -> tuple[Where, Sources]:
         """Sandbox, volumes and sources of the environment, all at once."""
-        async with _Gathering() as gathering:
+        async with Gathering() as gathering:
             volumes = gathering.add(self._mount())
             sources = gathering.add(self._starter.sources(self.pod))
             made = gathering.add(self._make_sandbox(todo.attempt)) if todo.create_sandbox else None
@@ -610,7 +549,7 @@ class PodWorker:
     async def _start_one(
         self, container: AnyContainer, kind: str, where: Where, sources: Sources, image: asyncio.Task[Image]
     ) -> None:
-        got = await self._meanwhile(_result(image))
+        got = await self._meanwhile(result(image))
         target = self._target_of(container)
         container = pods.find_container(self.granted, container.name) or container
         container_id = await self._starter.create(
@@ -772,8 +711,6 @@ class PodWorker:
             shared.owners.pop(sandbox_id, None)
         gc.remove_tree(sandbox_config.log_directory(self.pod, shared.config.log_dir))
         gc.remove_tree(pod_directory(shared.config.root_dir, self.uid))
-        for _, container in pods.containers(self.pod):
-            shared.restarts.forget(f"{pods.full_name(self.pod)}_{self.uid}_{container.name}")
         self.state = State.FINISHED
         if self._timer is not None:
             self._timer.cancel()
@@ -795,43 +732,3 @@ class PodWorker:
         for sandbox in self.runtime.sandboxes[1:]:
             if sandbox.state != "ready" and sandbox.id not in used:
                 await self._shared.runtime.remove_sandbox(sandbox.id)
-
-
-async def _result(task: asyncio.Task[T]) -> T:
-    return await task
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    async with asyncio.TaskGroup() as group:
-        for each in work:
-            group.create_task(each)
-
-
-class _Gathering:
-    """Tasks side by side: `wait` raises the first failure as it is, and leaving cancels what still runs."""
-
-    def __init__(self) -> None:
-        self._tasks: list[asyncio.Task[Any]] = []
-
-    async def __aenter__(self) -> _Gathering:
-        return self
-
-    def add(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._tasks.append(task)
-        return task
-
-    async def wait(self) -> None:
-        await asyncio.gather(*self._tasks)
-
-    async def __aexit__(self, *exception: object) -> None:
-        for task in self._tasks:
-            if not task.done():
-                task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _retrieved(task: asyncio.Task[Any]) -> None:
-    """A failure that nobody came to hear of is no accident here."""
-    if not task.cancelled():
-        task.exception()
