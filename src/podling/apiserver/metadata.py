@@ -28,6 +28,14 @@ def fill_system_fields(meta: meta_v1.ObjectMeta, now: datetime) -> None:
     meta.resource_version = None
 
 
+def drop_empty(meta: meta_v1.ObjectMeta) -> None:
+    """An empty map or list of metadata is as good as none, and is not kept."""
+    meta.labels = meta.labels or None
+    meta.annotations = meta.annotations or None
+    meta.finalizers = meta.finalizers or None
+    meta.owner_references = meta.owner_references or None
+
+
 def settle_namespace(meta: meta_v1.ObjectMeta, namespace: str, *, namespaced: bool) -> None:
     """The request's namespace goes into the object. StatusError 400 if it says another."""
     expected = namespace if namespaced else ""

@@ -1,5 +1,6 @@
 """scale, binding, eviction, ephemeralcontainers, finalize, approval, tokens, component statuses."""
 
+import base64
 from typing import Any
 
 import msgspec
@@ -246,13 +247,26 @@ async def test_a_namespace_goes_when_it_is_finalized(server: Server) -> None:
     assert (await server.fails("GET", "/api/v1/namespaces/x")).code == 404
 
 
+def signing_request() -> str:
+    """A PKCS#10 request, as the API carries it."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "me")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    signed = request.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode()
+
+
 @virtual
 async def test_approval_writes_conditions_only(server: Server) -> None:
     made = await server.client.create(
         certificates_v1.CertificateSigningRequest(
             metadata=meta_v1.ObjectMeta(name="c"),
             spec=certificates_v1.CertificateSigningRequestSpec(
-                request="LS0t", signer_name="example.com/x", usages=["client auth"]
+                request=signing_request(), signer_name="example.com/x", usages=["client auth"]
             ),
         )
     )

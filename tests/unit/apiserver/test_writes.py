@@ -264,6 +264,16 @@ async def test_status_and_spec_are_written_apart(server: Server) -> None:
 
 
 @virtual
+async def test_empty_maps_of_metadata_are_not_kept(server: Server) -> None:
+    response = await server.ask("POST", PATH, body(metadata={"labels": {}, "annotations": {}, "finalizers": []}))
+    meta = response.obj.metadata
+    assert (meta.labels, meta.annotations, meta.finalizers) == (None, None, None)
+    before = server.store.revision
+    await server.ask("PUT", f"{PATH}/a", body(metadata={"labels": {}}))
+    assert server.store.revision == before
+
+
+@virtual
 async def test_dry_run_writes_nothing(server: Server) -> None:
     before = server.store.revision
     made = await server.client.create(config_map("a"), dry_run=True)

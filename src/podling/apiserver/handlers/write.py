@@ -63,6 +63,7 @@ async def _create_once(call: Call, obj: Any) -> Answer:
     meta = obj.metadata
     namespace = call.info.namespace if resource.namespaced else ""
     metadata.settle_namespace(meta, namespace, namespaced=resource.namespaced)
+    metadata.drop_empty(meta)
     if meta.resource_version:
         raise StatusError(_failure("resourceVersion should not be set on objects to be created"))
     context = call.context(meta.name or "")
@@ -225,6 +226,7 @@ async def _modify_once(call: Call, make: Make, settle: Settle, create_missing: b
     based_on_version = bool(meta.resource_version)
     context = call.context(info.name)
     metadata.settle_namespace(meta, info.namespace, namespaced=resource.namespaced)
+    metadata.drop_empty(meta)
     metadata.dedupe_owners(meta, call.warn)
     strategy.default(new)
     attributes = Attributes(
