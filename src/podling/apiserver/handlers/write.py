@@ -95,7 +95,8 @@ async def _create_once(call: Call, obj: Any) -> Answer:
         for text in strategy.warnings(obj, None):
             call.warn(text)
         entry = await _insert(call, obj, context.dry_run)
-    except BaseException:
+    except Exception:
+        # Not when cancelled: the commit may be under way, and what it took must stay taken.
         await _undo(release)
         raise
     if context.dry_run:
@@ -254,7 +255,8 @@ async def _modify_once(call: Call, make: Make, settle: Settle, create_missing: b
         if based_on_version:
             raise modified(call) from None
         raise
-    except BaseException:
+    except Exception:
+        # Not when cancelled: the commit may be under way, and what it took must stay taken.
         await _undo(release)
         raise
     if context.dry_run:
