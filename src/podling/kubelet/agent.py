@@ -128,8 +128,12 @@ class Kubelet:
             self._wake(uid)
 
     def _default_network(self) -> NetworkProber:
-        healthy = getattr(self.runtime, "healthy", None)
-        return Simulated(healthy) if healthy is not None else Network()
+        return Simulated(self.runtime.healthy) if self._virtual else Network()  # type: ignore[attr-defined]
+
+    @property
+    def _virtual(self) -> bool:
+        """Whether containers are virtual: they have no network and read no files."""
+        return hasattr(self.runtime, "healthy")
 
     def _make_shared(self) -> Shared:
         config, client, runtime = self.config, self.client, self.runtime
@@ -156,6 +160,7 @@ class Kubelet:
             admit_resize=self._admit_resize,
             runtime_handler=self._runtime_handler,
             owners=owners,
+            host_files=not self._virtual,
         )
 
     # Life

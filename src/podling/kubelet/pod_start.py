@@ -201,6 +201,8 @@ class Starter:
         """Write the files that are the container's own: /etc/hosts anew, and an empty termination log."""
         root = pod_directory(self._shared.config.root_dir, pods.uid(pod))
         hosts = termination = ""
+        if not self._shared.host_files:
+            return container_config.Files()
         if where.ips or pods.is_host_network(pod):
             hosts = os.path.join(root, "etc-hosts")
             os.makedirs(root, mode=0o750, exist_ok=True)

@@ -52,7 +52,7 @@ class PodVolumes(Protocol):
 
 class Shared(msgspec.Struct):
     """The node's tools. `services` and `allocatable` give the state of the moment; `admit` says whether a new pod may
-    run here; `node_files` is whether host files (hosts, termination logs, log links) are wanted at all."""
+    run here."""
 
     config: KubeletConfig
     client: Client
@@ -72,6 +72,8 @@ class Shared(msgspec.Struct):
     runtime_handler: Callable[[str], str]
     #: Pods' uids by sandbox id.
     owners: dict[str, str]
+    #: Whether files are made for containers (hosts, termination logs): virtual ones read none.
+    host_files: bool = True
     resolv_conf: ResolvConf = ResolvConf()
     memory_capacity: int = 0
 

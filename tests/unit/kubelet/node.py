@@ -139,6 +139,7 @@ class Node:
             volumes=self.volumes,
             machine=Machine(cpus=4, memory=8 << 30, storage=100 << 30),
         )
+        self.kubelet.shared.host_files = True
         await self.kubelet.start()
 
     def _behaviour(self, config: Any) -> Behaviour:
