@@ -143,6 +143,9 @@ class Module:
         plain = annotation
         if metadata := self.merge_metadata(schema):
             annotation = f"Annotated[{annotation}, {metadata}]"
+        if always and not required and not plain.startswith(("list[", "dict[")) and plain not in ZERO:
+            self.helpers.add("OPTIONAL")
+            annotation = f"Annotated[{annotation}, OPTIONAL]"
         name = f'name="{wire}", ' if camel(attribute) != wire else ""
         if not always or annotation == "Any":
             optional = annotation if annotation == "Any" else f"{annotation} | None"

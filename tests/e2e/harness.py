@@ -69,7 +69,7 @@ class Kubectl:
         return json.loads(self(*words, "-o", "json"))
 
     def apply(self, *objects: dict[str, Any]) -> str:
-        return self("apply", "-f", "-", input="\n---\n".join(json.dumps(o) for o in objects))
+        return self("apply", "-f", "-", input=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(self.command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -8,7 +8,7 @@ from msgspec import field
 
 from podling.api import meta_v1
 from podling.api.scalars import Base64
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class ApplyConfiguration(ApiStruct):
@@ -45,21 +45,21 @@ class MatchResources(ApiStruct):
 class MutatingAdmissionPolicy(ApiStruct):
     kind: str = field(default_factory=lambda: "MutatingAdmissionPolicy")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: MutatingAdmissionPolicySpec = field(default_factory=lambda: MutatingAdmissionPolicySpec())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[MutatingAdmissionPolicySpec, OPTIONAL] = field(default_factory=lambda: MutatingAdmissionPolicySpec())
 
 
 class MutatingAdmissionPolicyBinding(ApiStruct):
     kind: str = field(default_factory=lambda: "MutatingAdmissionPolicyBinding")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: MutatingAdmissionPolicyBindingSpec = field(default_factory=lambda: MutatingAdmissionPolicyBindingSpec())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[MutatingAdmissionPolicyBindingSpec, OPTIONAL] = field(default_factory=lambda: MutatingAdmissionPolicyBindingSpec())
 
 
 class MutatingAdmissionPolicyBindingList(ApiStruct):
     kind: str = field(default_factory=lambda: "MutatingAdmissionPolicyBindingList")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[MutatingAdmissionPolicyBinding] = field(default_factory=empty_list)
 
 
@@ -72,7 +72,7 @@ class MutatingAdmissionPolicyBindingSpec(ApiStruct):
 class MutatingAdmissionPolicyList(ApiStruct):
     kind: str = field(default_factory=lambda: "MutatingAdmissionPolicyList")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[MutatingAdmissionPolicy] = field(default_factory=empty_list)
 
 
@@ -104,14 +104,14 @@ class MutatingWebhook(ApiStruct):
 class MutatingWebhookConfiguration(ApiStruct):
     kind: str = field(default_factory=lambda: "MutatingWebhookConfiguration")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     webhooks: Annotated[list[MutatingWebhook], merge_list("map", map_keys=("name",), patch="merge", key="name")] | None = None
 
 
 class MutatingWebhookConfigurationList(ApiStruct):
     kind: str = field(default_factory=lambda: "MutatingWebhookConfigurationList")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[MutatingWebhookConfiguration] = field(default_factory=empty_list)
 
 
@@ -164,22 +164,22 @@ class TypeChecking(ApiStruct):
 class ValidatingAdmissionPolicy(ApiStruct):
     kind: str = field(default_factory=lambda: "ValidatingAdmissionPolicy")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: ValidatingAdmissionPolicySpec = field(default_factory=lambda: ValidatingAdmissionPolicySpec())
-    status: ValidatingAdmissionPolicyStatus = field(default_factory=lambda: ValidatingAdmissionPolicyStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[ValidatingAdmissionPolicySpec, OPTIONAL] = field(default_factory=lambda: ValidatingAdmissionPolicySpec())
+    status: Annotated[ValidatingAdmissionPolicyStatus, OPTIONAL] = field(default_factory=lambda: ValidatingAdmissionPolicyStatus())
 
 
 class ValidatingAdmissionPolicyBinding(ApiStruct):
     kind: str = field(default_factory=lambda: "ValidatingAdmissionPolicyBinding")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: ValidatingAdmissionPolicyBindingSpec = field(default_factory=lambda: ValidatingAdmissionPolicyBindingSpec())
 
 
 class ValidatingAdmissionPolicyBindingList(ApiStruct):
     kind: str = field(default_factory=lambda: "ValidatingAdmissionPolicyBindingList")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ValidatingAdmissionPolicyBinding] = field(default_factory=empty_list)
 
 
@@ -193,7 +193,7 @@ class ValidatingAdmissionPolicyBindingSpec(ApiStruct):
 class ValidatingAdmissionPolicyList(ApiStruct):
     kind: str = field(default_factory=lambda: "ValidatingAdmissionPolicyList")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ValidatingAdmissionPolicy] = field(default_factory=empty_list)
 
 
@@ -230,14 +230,14 @@ class ValidatingWebhook(ApiStruct):
 class ValidatingWebhookConfiguration(ApiStruct):
     kind: str = field(default_factory=lambda: "ValidatingWebhookConfiguration")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     webhooks: Annotated[list[ValidatingWebhook], merge_list("map", map_keys=("name",), patch="merge", key="name")] | None = None
 
 
 class ValidatingWebhookConfigurationList(ApiStruct):
     kind: str = field(default_factory=lambda: "ValidatingWebhookConfigurationList")
     api_version: str = field(default_factory=lambda: "admissionregistration.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ValidatingWebhookConfiguration] = field(default_factory=empty_list)
 
 

@@ -8,7 +8,7 @@ from msgspec import field
 
 from podling.api import meta_v1
 from podling.api.scalars import Base64, Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class CustomResourceColumnDefinition(ApiStruct):
@@ -28,9 +28,9 @@ class CustomResourceConversion(ApiStruct):
 class CustomResourceDefinition(ApiStruct):
     kind: str = field(default_factory=lambda: "CustomResourceDefinition")
     api_version: str = field(default_factory=lambda: "apiextensions.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: CustomResourceDefinitionSpec = field(default_factory=lambda: CustomResourceDefinitionSpec())
-    status: CustomResourceDefinitionStatus = field(default_factory=lambda: CustomResourceDefinitionStatus())
+    status: Annotated[CustomResourceDefinitionStatus, OPTIONAL] = field(default_factory=lambda: CustomResourceDefinitionStatus())
 
 
 class CustomResourceDefinitionCondition(ApiStruct):
@@ -45,7 +45,7 @@ class CustomResourceDefinitionCondition(ApiStruct):
 class CustomResourceDefinitionList(ApiStruct):
     kind: str = field(default_factory=lambda: "CustomResourceDefinitionList")
     api_version: str = field(default_factory=lambda: "apiextensions.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[CustomResourceDefinition] = field(default_factory=empty_list)
 
 

@@ -8,15 +8,15 @@ from msgspec import field
 
 from podling.api import meta_v1
 from podling.api.scalars import Base64, Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class APIService(ApiStruct):
     kind: str = field(default_factory=lambda: "APIService")
     api_version: str = field(default_factory=lambda: "apiregistration.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: APIServiceSpec = field(default_factory=lambda: APIServiceSpec())
-    status: APIServiceStatus = field(default_factory=lambda: APIServiceStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[APIServiceSpec, OPTIONAL] = field(default_factory=lambda: APIServiceSpec())
+    status: Annotated[APIServiceStatus, OPTIONAL] = field(default_factory=lambda: APIServiceStatus())
 
 
 class APIServiceCondition(ApiStruct):
@@ -30,7 +30,7 @@ class APIServiceCondition(ApiStruct):
 class APIServiceList(ApiStruct):
     kind: str = field(default_factory=lambda: "APIServiceList")
     api_version: str = field(default_factory=lambda: "apiregistration.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[APIService] = field(default_factory=empty_list)
 
 

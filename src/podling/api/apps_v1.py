@@ -8,13 +8,13 @@ from msgspec import field
 
 from podling.api import core_v1, meta_v1
 from podling.api.scalars import IntOrString, Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class ControllerRevision(ApiStruct):
     kind: str = field(default_factory=lambda: "ControllerRevision")
     api_version: str = field(default_factory=lambda: "apps/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     data: Any = None
     revision: int | None = None
 
@@ -22,16 +22,16 @@ class ControllerRevision(ApiStruct):
 class ControllerRevisionList(ApiStruct):
     kind: str = field(default_factory=lambda: "ControllerRevisionList")
     api_version: str = field(default_factory=lambda: "apps/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ControllerRevision] = field(default_factory=empty_list)
 
 
 class DaemonSet(ApiStruct):
     kind: str = field(default_factory=lambda: "DaemonSet")
     api_version: str = field(default_factory=lambda: "apps/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: DaemonSetSpec = field(default_factory=lambda: DaemonSetSpec())
-    status: DaemonSetStatus = field(default_factory=lambda: DaemonSetStatus())
+    status: Annotated[DaemonSetStatus, OPTIONAL] = field(default_factory=lambda: DaemonSetStatus())
 
 
 class DaemonSetCondition(ApiStruct):
@@ -45,7 +45,7 @@ class DaemonSetCondition(ApiStruct):
 class DaemonSetList(ApiStruct):
     kind: str = field(default_factory=lambda: "DaemonSetList")
     api_version: str = field(default_factory=lambda: "apps/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[DaemonSet] = field(default_factory=empty_list)
 
 
@@ -78,9 +78,9 @@ class DaemonSetUpdateStrategy(ApiStruct):
 class Deployment(ApiStruct):
     kind: str = field(default_factory=lambda: "Deployment")
     api_version: str = field(default_factory=lambda: "apps/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: DeploymentSpec = field(default_factory=lambda: DeploymentSpec())
-    status: DeploymentStatus = field(default_factory=lambda: DeploymentStatus())
+    status: Annotated[DeploymentStatus, OPTIONAL] = field(default_factory=lambda: DeploymentStatus())
 
 
 class DeploymentCondition(ApiStruct):
@@ -95,7 +95,7 @@ class DeploymentCondition(ApiStruct):
 class DeploymentList(ApiStruct):
     kind: str = field(default_factory=lambda: "DeploymentList")
     api_version: str = field(default_factory=lambda: "apps/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Deployment] = field(default_factory=empty_list)
 
 
@@ -130,9 +130,9 @@ class DeploymentStrategy(ApiStruct):
 class ReplicaSet(ApiStruct):
     kind: str = field(default_factory=lambda: "ReplicaSet")
     api_version: str = field(default_factory=lambda: "apps/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: ReplicaSetSpec = field(default_factory=lambda: ReplicaSetSpec())
-    status: ReplicaSetStatus = field(default_factory=lambda: ReplicaSetStatus())
+    status: Annotated[ReplicaSetStatus, OPTIONAL] = field(default_factory=lambda: ReplicaSetStatus())
 
 
 class ReplicaSetCondition(ApiStruct):
@@ -146,7 +146,7 @@ class ReplicaSetCondition(ApiStruct):
 class ReplicaSetList(ApiStruct):
     kind: str = field(default_factory=lambda: "ReplicaSetList")
     api_version: str = field(default_factory=lambda: "apps/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ReplicaSet] = field(default_factory=empty_list)
 
 
@@ -185,9 +185,9 @@ class RollingUpdateStatefulSetStrategy(ApiStruct):
 class StatefulSet(ApiStruct):
     kind: str = field(default_factory=lambda: "StatefulSet")
     api_version: str = field(default_factory=lambda: "apps/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: StatefulSetSpec = field(default_factory=lambda: StatefulSetSpec())
-    status: StatefulSetStatus = field(default_factory=lambda: StatefulSetStatus())
+    status: Annotated[StatefulSetStatus, OPTIONAL] = field(default_factory=lambda: StatefulSetStatus())
 
 
 class StatefulSetCondition(ApiStruct):
@@ -201,7 +201,7 @@ class StatefulSetCondition(ApiStruct):
 class StatefulSetList(ApiStruct):
     kind: str = field(default_factory=lambda: "StatefulSetList")
     api_version: str = field(default_factory=lambda: "apps/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[StatefulSet] = field(default_factory=empty_list)
 
 

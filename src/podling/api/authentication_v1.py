@@ -8,7 +8,7 @@ from msgspec import field
 
 from podling.api import meta_v1
 from podling.api.scalars import Time
-from podling.api.struct import ApiStruct, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, merge_list
 
 
 class BoundObjectReference(ApiStruct):
@@ -21,8 +21,8 @@ class BoundObjectReference(ApiStruct):
 class SelfSubjectReview(ApiStruct):
     kind: str = field(default_factory=lambda: "SelfSubjectReview")
     api_version: str = field(default_factory=lambda: "authentication.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    status: SelfSubjectReviewStatus = field(default_factory=lambda: SelfSubjectReviewStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    status: Annotated[SelfSubjectReviewStatus, OPTIONAL] = field(default_factory=lambda: SelfSubjectReviewStatus())
 
 
 class SelfSubjectReviewStatus(ApiStruct):
@@ -32,9 +32,9 @@ class SelfSubjectReviewStatus(ApiStruct):
 class TokenRequest(ApiStruct):
     kind: str = field(default_factory=lambda: "TokenRequest")
     api_version: str = field(default_factory=lambda: "authentication.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: TokenRequestSpec = field(default_factory=lambda: TokenRequestSpec())
-    status: TokenRequestStatus = field(default_factory=lambda: TokenRequestStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[TokenRequestSpec, OPTIONAL] = field(default_factory=lambda: TokenRequestSpec())
+    status: Annotated[TokenRequestStatus, OPTIONAL] = field(default_factory=lambda: TokenRequestStatus())
 
 
 class TokenRequestSpec(ApiStruct):
@@ -52,9 +52,9 @@ class TokenRequestStatus(ApiStruct):
 class TokenReview(ApiStruct):
     kind: str = field(default_factory=lambda: "TokenReview")
     api_version: str = field(default_factory=lambda: "authentication.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: TokenReviewSpec = field(default_factory=lambda: TokenReviewSpec())
-    status: TokenReviewStatus = field(default_factory=lambda: TokenReviewStatus())
+    status: Annotated[TokenReviewStatus, OPTIONAL] = field(default_factory=lambda: TokenReviewStatus())
 
 
 class TokenReviewSpec(ApiStruct):

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class FieldSelectorAttributes(ApiStruct):
@@ -23,9 +23,9 @@ class LabelSelectorAttributes(ApiStruct):
 class LocalSubjectAccessReview(ApiStruct):
     kind: str = field(default_factory=lambda: "LocalSubjectAccessReview")
     api_version: str = field(default_factory=lambda: "authorization.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: SubjectAccessReviewSpec = field(default_factory=lambda: SubjectAccessReviewSpec())
-    status: SubjectAccessReviewStatus = field(default_factory=lambda: SubjectAccessReviewStatus())
+    status: Annotated[SubjectAccessReviewStatus, OPTIONAL] = field(default_factory=lambda: SubjectAccessReviewStatus())
 
 
 class NonResourceAttributes(ApiStruct):
@@ -60,9 +60,9 @@ class ResourceRule(ApiStruct):
 class SelfSubjectAccessReview(ApiStruct):
     kind: str = field(default_factory=lambda: "SelfSubjectAccessReview")
     api_version: str = field(default_factory=lambda: "authorization.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: SelfSubjectAccessReviewSpec = field(default_factory=lambda: SelfSubjectAccessReviewSpec())
-    status: SubjectAccessReviewStatus = field(default_factory=lambda: SubjectAccessReviewStatus())
+    status: Annotated[SubjectAccessReviewStatus, OPTIONAL] = field(default_factory=lambda: SubjectAccessReviewStatus())
 
 
 class SelfSubjectAccessReviewSpec(ApiStruct):
@@ -73,9 +73,9 @@ class SelfSubjectAccessReviewSpec(ApiStruct):
 class SelfSubjectRulesReview(ApiStruct):
     kind: str = field(default_factory=lambda: "SelfSubjectRulesReview")
     api_version: str = field(default_factory=lambda: "authorization.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: SelfSubjectRulesReviewSpec = field(default_factory=lambda: SelfSubjectRulesReviewSpec())
-    status: SubjectRulesReviewStatus = field(default_factory=lambda: SubjectRulesReviewStatus())
+    status: Annotated[SubjectRulesReviewStatus, OPTIONAL] = field(default_factory=lambda: SubjectRulesReviewStatus())
 
 
 class SelfSubjectRulesReviewSpec(ApiStruct):
@@ -85,9 +85,9 @@ class SelfSubjectRulesReviewSpec(ApiStruct):
 class SubjectAccessReview(ApiStruct):
     kind: str = field(default_factory=lambda: "SubjectAccessReview")
     api_version: str = field(default_factory=lambda: "authorization.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: SubjectAccessReviewSpec = field(default_factory=lambda: SubjectAccessReviewSpec())
-    status: SubjectAccessReviewStatus = field(default_factory=lambda: SubjectAccessReviewStatus())
+    status: Annotated[SubjectAccessReviewStatus, OPTIONAL] = field(default_factory=lambda: SubjectAccessReviewStatus())
 
 
 class SubjectAccessReviewSpec(ApiStruct):

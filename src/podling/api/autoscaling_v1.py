@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from msgspec import field
 
 from podling.api import meta_v1
 from podling.api.scalars import Time
-from podling.api.struct import ApiStruct, empty_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list
 
 
 class CrossVersionObjectReference(ApiStruct):
@@ -18,15 +20,15 @@ class CrossVersionObjectReference(ApiStruct):
 class HorizontalPodAutoscaler(ApiStruct):
     kind: str = field(default_factory=lambda: "HorizontalPodAutoscaler")
     api_version: str = field(default_factory=lambda: "autoscaling/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: HorizontalPodAutoscalerSpec = field(default_factory=lambda: HorizontalPodAutoscalerSpec())
-    status: HorizontalPodAutoscalerStatus = field(default_factory=lambda: HorizontalPodAutoscalerStatus())
+    status: Annotated[HorizontalPodAutoscalerStatus, OPTIONAL] = field(default_factory=lambda: HorizontalPodAutoscalerStatus())
 
 
 class HorizontalPodAutoscalerList(ApiStruct):
     kind: str = field(default_factory=lambda: "HorizontalPodAutoscalerList")
     api_version: str = field(default_factory=lambda: "autoscaling/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[HorizontalPodAutoscaler] = field(default_factory=empty_list)
 
 
@@ -48,9 +50,9 @@ class HorizontalPodAutoscalerStatus(ApiStruct):
 class Scale(ApiStruct):
     kind: str = field(default_factory=lambda: "Scale")
     api_version: str = field(default_factory=lambda: "autoscaling/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: ScaleSpec = field(default_factory=lambda: ScaleSpec())
-    status: ScaleStatus = field(default_factory=lambda: ScaleStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[ScaleSpec, OPTIONAL] = field(default_factory=lambda: ScaleSpec())
+    status: Annotated[ScaleStatus, OPTIONAL] = field(default_factory=lambda: ScaleStatus())
 
 
 class ScaleSpec(ApiStruct):

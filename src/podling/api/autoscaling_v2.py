@@ -8,7 +8,7 @@ from msgspec import field
 
 from podling.api import meta_v1
 from podling.api.scalars import Quantity, Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class ContainerResourceMetricSource(ApiStruct):
@@ -55,9 +55,9 @@ class HPAScalingRules(ApiStruct):
 class HorizontalPodAutoscaler(ApiStruct):
     kind: str = field(default_factory=lambda: "HorizontalPodAutoscaler")
     api_version: str = field(default_factory=lambda: "autoscaling/v2")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: HorizontalPodAutoscalerSpec = field(default_factory=lambda: HorizontalPodAutoscalerSpec())
-    status: HorizontalPodAutoscalerStatus = field(default_factory=lambda: HorizontalPodAutoscalerStatus())
+    status: Annotated[HorizontalPodAutoscalerStatus, OPTIONAL] = field(default_factory=lambda: HorizontalPodAutoscalerStatus())
 
 
 class HorizontalPodAutoscalerBehavior(ApiStruct):
@@ -77,7 +77,7 @@ class HorizontalPodAutoscalerCondition(ApiStruct):
 class HorizontalPodAutoscalerList(ApiStruct):
     kind: str = field(default_factory=lambda: "HorizontalPodAutoscalerList")
     api_version: str = field(default_factory=lambda: "autoscaling/v2")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[HorizontalPodAutoscaler] = field(default_factory=empty_list)
 
 

@@ -8,21 +8,21 @@ from msgspec import field
 
 from podling.api import core_v1, meta_v1
 from podling.api.scalars import Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class CronJob(ApiStruct):
     kind: str = field(default_factory=lambda: "CronJob")
     api_version: str = field(default_factory=lambda: "batch/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: CronJobSpec = field(default_factory=lambda: CronJobSpec())
-    status: CronJobStatus = field(default_factory=lambda: CronJobStatus())
+    status: Annotated[CronJobStatus, OPTIONAL] = field(default_factory=lambda: CronJobStatus())
 
 
 class CronJobList(ApiStruct):
     kind: str = field(default_factory=lambda: "CronJobList")
     api_version: str = field(default_factory=lambda: "batch/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[CronJob] = field(default_factory=empty_list)
 
 
@@ -46,9 +46,9 @@ class CronJobStatus(ApiStruct):
 class Job(ApiStruct):
     kind: str = field(default_factory=lambda: "Job")
     api_version: str = field(default_factory=lambda: "batch/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: JobSpec = field(default_factory=lambda: JobSpec())
-    status: JobStatus = field(default_factory=lambda: JobStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[JobSpec, OPTIONAL] = field(default_factory=lambda: JobSpec())
+    status: Annotated[JobStatus, OPTIONAL] = field(default_factory=lambda: JobStatus())
 
 
 class JobCondition(ApiStruct):
@@ -63,7 +63,7 @@ class JobCondition(ApiStruct):
 class JobList(ApiStruct):
     kind: str = field(default_factory=lambda: "JobList")
     api_version: str = field(default_factory=lambda: "batch/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Job] = field(default_factory=empty_list)
 
 

@@ -8,15 +8,15 @@ from msgspec import field
 
 from podling.api import meta_v1
 from podling.api.scalars import Base64, Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class CertificateSigningRequest(ApiStruct):
     kind: str = field(default_factory=lambda: "CertificateSigningRequest")
     api_version: str = field(default_factory=lambda: "certificates.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: CertificateSigningRequestSpec = field(default_factory=lambda: CertificateSigningRequestSpec())
-    status: CertificateSigningRequestStatus = field(default_factory=lambda: CertificateSigningRequestStatus())
+    status: Annotated[CertificateSigningRequestStatus, OPTIONAL] = field(default_factory=lambda: CertificateSigningRequestStatus())
 
 
 class CertificateSigningRequestCondition(ApiStruct):
@@ -31,7 +31,7 @@ class CertificateSigningRequestCondition(ApiStruct):
 class CertificateSigningRequestList(ApiStruct):
     kind: str = field(default_factory=lambda: "CertificateSigningRequestList")
     api_version: str = field(default_factory=lambda: "certificates.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[CertificateSigningRequest] = field(default_factory=empty_list)
 
 
@@ -54,14 +54,14 @@ class CertificateSigningRequestStatus(ApiStruct):
 class ClusterTrustBundle(ApiStruct):
     kind: str = field(default_factory=lambda: "ClusterTrustBundle")
     api_version: str = field(default_factory=lambda: "certificates.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: ClusterTrustBundleSpec = field(default_factory=lambda: ClusterTrustBundleSpec())
 
 
 class ClusterTrustBundleList(ApiStruct):
     kind: str = field(default_factory=lambda: "ClusterTrustBundleList")
     api_version: str = field(default_factory=lambda: "certificates.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ClusterTrustBundle] = field(default_factory=empty_list)
 
 
@@ -73,15 +73,15 @@ class ClusterTrustBundleSpec(ApiStruct):
 class PodCertificateRequest(ApiStruct):
     kind: str = field(default_factory=lambda: "PodCertificateRequest")
     api_version: str = field(default_factory=lambda: "certificates.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: PodCertificateRequestSpec = field(default_factory=lambda: PodCertificateRequestSpec())
-    status: PodCertificateRequestStatus = field(default_factory=lambda: PodCertificateRequestStatus())
+    status: Annotated[PodCertificateRequestStatus, OPTIONAL] = field(default_factory=lambda: PodCertificateRequestStatus())
 
 
 class PodCertificateRequestList(ApiStruct):
     kind: str = field(default_factory=lambda: "PodCertificateRequestList")
     api_version: str = field(default_factory=lambda: "certificates.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[PodCertificateRequest] = field(default_factory=empty_list)
 
 

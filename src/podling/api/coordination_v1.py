@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from msgspec import field
 
 from podling.api import meta_v1
 from podling.api.scalars import MicroTime
-from podling.api.struct import ApiStruct, empty_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list
 
 
 class Lease(ApiStruct):
     kind: str = field(default_factory=lambda: "Lease")
     api_version: str = field(default_factory=lambda: "coordination.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: LeaseSpec = field(default_factory=lambda: LeaseSpec())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[LeaseSpec, OPTIONAL] = field(default_factory=lambda: LeaseSpec())
 
 
 class LeaseList(ApiStruct):
     kind: str = field(default_factory=lambda: "LeaseList")
     api_version: str = field(default_factory=lambda: "coordination.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Lease] = field(default_factory=empty_list)
 
 

@@ -8,7 +8,7 @@ from msgspec import field
 
 from podling.api import meta_v1
 from podling.api.scalars import Base64, IntOrString, MicroTime, Quantity, Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class AWSElasticBlockStoreVolumeSource(ApiStruct):
@@ -59,7 +59,7 @@ class AzureFileVolumeSource(ApiStruct):
 class Binding(ApiStruct):
     kind: str = field(default_factory=lambda: "Binding")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     target: ObjectReference = field(default_factory=lambda: ObjectReference())
 
 
@@ -144,21 +144,21 @@ class ComponentCondition(ApiStruct):
 class ComponentStatus(ApiStruct):
     kind: str = field(default_factory=lambda: "ComponentStatus")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     conditions: Annotated[list[ComponentCondition], merge_list("map", map_keys=("type",), patch="merge", key="type")] | None = None
 
 
 class ComponentStatusList(ApiStruct):
     kind: str = field(default_factory=lambda: "ComponentStatusList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ComponentStatus] = field(default_factory=empty_list)
 
 
 class ConfigMap(ApiStruct):
     kind: str = field(default_factory=lambda: "ConfigMap")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     binary_data: dict[str, Base64] | None = None
     data: dict[str, str] | None = None
     immutable: bool | None = None
@@ -178,7 +178,7 @@ class ConfigMapKeySelector(ApiStruct):
 class ConfigMapList(ApiStruct):
     kind: str = field(default_factory=lambda: "ConfigMapList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ConfigMap] = field(default_factory=empty_list)
 
 
@@ -364,14 +364,14 @@ class EndpointSubset(ApiStruct):
 class Endpoints(ApiStruct):
     kind: str = field(default_factory=lambda: "Endpoints")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     subsets: Annotated[list[EndpointSubset], merge_list("atomic")] | None = None
 
 
 class EndpointsList(ApiStruct):
     kind: str = field(default_factory=lambda: "EndpointsList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Endpoints] = field(default_factory=empty_list)
 
 
@@ -451,7 +451,7 @@ class Event(ApiStruct):
 class EventList(ApiStruct):
     kind: str = field(default_factory=lambda: "EventList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Event] = field(default_factory=empty_list)
 
 
@@ -630,8 +630,8 @@ class LifecycleHandler(ApiStruct):
 class LimitRange(ApiStruct):
     kind: str = field(default_factory=lambda: "LimitRange")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: LimitRangeSpec = field(default_factory=lambda: LimitRangeSpec())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[LimitRangeSpec, OPTIONAL] = field(default_factory=lambda: LimitRangeSpec())
 
 
 class LimitRangeItem(ApiStruct):
@@ -646,7 +646,7 @@ class LimitRangeItem(ApiStruct):
 class LimitRangeList(ApiStruct):
     kind: str = field(default_factory=lambda: "LimitRangeList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[LimitRange] = field(default_factory=empty_list)
 
 
@@ -694,9 +694,9 @@ class NFSVolumeSource(ApiStruct):
 class Namespace(ApiStruct):
     kind: str = field(default_factory=lambda: "Namespace")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: NamespaceSpec = field(default_factory=lambda: NamespaceSpec())
-    status: NamespaceStatus = field(default_factory=lambda: NamespaceStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[NamespaceSpec, OPTIONAL] = field(default_factory=lambda: NamespaceSpec())
+    status: Annotated[NamespaceStatus, OPTIONAL] = field(default_factory=lambda: NamespaceStatus())
 
 
 class NamespaceCondition(ApiStruct):
@@ -710,7 +710,7 @@ class NamespaceCondition(ApiStruct):
 class NamespaceList(ApiStruct):
     kind: str = field(default_factory=lambda: "NamespaceList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Namespace] = field(default_factory=empty_list)
 
 
@@ -726,9 +726,9 @@ class NamespaceStatus(ApiStruct):
 class Node(ApiStruct):
     kind: str = field(default_factory=lambda: "Node")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: NodeSpec = field(default_factory=lambda: NodeSpec())
-    status: NodeStatus = field(default_factory=lambda: NodeStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[NodeSpec, OPTIONAL] = field(default_factory=lambda: NodeSpec())
+    status: Annotated[NodeStatus, OPTIONAL] = field(default_factory=lambda: NodeStatus())
 
 
 class NodeAddress(ApiStruct):
@@ -790,7 +790,7 @@ class NodeFeatures(ApiStruct):
 class NodeList(ApiStruct):
     kind: str = field(default_factory=lambda: "NodeList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Node] = field(default_factory=empty_list)
 
 
@@ -888,17 +888,17 @@ class ObjectReference(ApiStruct):
 class PersistentVolume(ApiStruct):
     kind: str = field(default_factory=lambda: "PersistentVolume")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: PersistentVolumeSpec = field(default_factory=lambda: PersistentVolumeSpec())
-    status: PersistentVolumeStatus = field(default_factory=lambda: PersistentVolumeStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[PersistentVolumeSpec, OPTIONAL] = field(default_factory=lambda: PersistentVolumeSpec())
+    status: Annotated[PersistentVolumeStatus, OPTIONAL] = field(default_factory=lambda: PersistentVolumeStatus())
 
 
 class PersistentVolumeClaim(ApiStruct):
     kind: str = field(default_factory=lambda: "PersistentVolumeClaim")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: PersistentVolumeClaimSpec = field(default_factory=lambda: PersistentVolumeClaimSpec())
-    status: PersistentVolumeClaimStatus = field(default_factory=lambda: PersistentVolumeClaimStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[PersistentVolumeClaimSpec, OPTIONAL] = field(default_factory=lambda: PersistentVolumeClaimSpec())
+    status: Annotated[PersistentVolumeClaimStatus, OPTIONAL] = field(default_factory=lambda: PersistentVolumeClaimStatus())
 
 
 class PersistentVolumeClaimCondition(ApiStruct):
@@ -913,7 +913,7 @@ class PersistentVolumeClaimCondition(ApiStruct):
 class PersistentVolumeClaimList(ApiStruct):
     kind: str = field(default_factory=lambda: "PersistentVolumeClaimList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[PersistentVolumeClaim] = field(default_factory=empty_list)
 
 
@@ -954,7 +954,7 @@ class PersistentVolumeClaimVolumeSource(ApiStruct):
 class PersistentVolumeList(ApiStruct):
     kind: str = field(default_factory=lambda: "PersistentVolumeList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[PersistentVolume] = field(default_factory=empty_list)
 
 
@@ -1007,9 +1007,9 @@ class PhotonPersistentDiskVolumeSource(ApiStruct):
 class Pod(ApiStruct):
     kind: str = field(default_factory=lambda: "Pod")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: PodSpec = field(default_factory=lambda: PodSpec())
-    status: PodStatus = field(default_factory=lambda: PodStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[PodSpec, OPTIONAL] = field(default_factory=lambda: PodSpec())
+    status: Annotated[PodStatus, OPTIONAL] = field(default_factory=lambda: PodStatus())
 
 
 class PodAffinity(ApiStruct):
@@ -1075,7 +1075,7 @@ class PodIP(ApiStruct):
 class PodList(ApiStruct):
     kind: str = field(default_factory=lambda: "PodList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Pod] = field(default_factory=empty_list)
 
 
@@ -1196,14 +1196,14 @@ class PodStatus(ApiStruct):
 class PodTemplate(ApiStruct):
     kind: str = field(default_factory=lambda: "PodTemplate")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     template: PodTemplateSpec | None = None
 
 
 class PodTemplateList(ApiStruct):
     kind: str = field(default_factory=lambda: "PodTemplateList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[PodTemplate] = field(default_factory=empty_list)
 
 
@@ -1288,9 +1288,9 @@ class RBDVolumeSource(ApiStruct):
 class ReplicationController(ApiStruct):
     kind: str = field(default_factory=lambda: "ReplicationController")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: ReplicationControllerSpec = field(default_factory=lambda: ReplicationControllerSpec())
-    status: ReplicationControllerStatus = field(default_factory=lambda: ReplicationControllerStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[ReplicationControllerSpec, OPTIONAL] = field(default_factory=lambda: ReplicationControllerSpec())
+    status: Annotated[ReplicationControllerStatus, OPTIONAL] = field(default_factory=lambda: ReplicationControllerStatus())
 
 
 class ReplicationControllerCondition(ApiStruct):
@@ -1304,7 +1304,7 @@ class ReplicationControllerCondition(ApiStruct):
 class ReplicationControllerList(ApiStruct):
     kind: str = field(default_factory=lambda: "ReplicationControllerList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ReplicationController] = field(default_factory=empty_list)
 
 
@@ -1344,15 +1344,15 @@ class ResourceHealth(ApiStruct):
 class ResourceQuota(ApiStruct):
     kind: str = field(default_factory=lambda: "ResourceQuota")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: ResourceQuotaSpec = field(default_factory=lambda: ResourceQuotaSpec())
-    status: ResourceQuotaStatus = field(default_factory=lambda: ResourceQuotaStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[ResourceQuotaSpec, OPTIONAL] = field(default_factory=lambda: ResourceQuotaSpec())
+    status: Annotated[ResourceQuotaStatus, OPTIONAL] = field(default_factory=lambda: ResourceQuotaStatus())
 
 
 class ResourceQuotaList(ApiStruct):
     kind: str = field(default_factory=lambda: "ResourceQuotaList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ResourceQuota] = field(default_factory=empty_list)
 
 
@@ -1429,7 +1429,7 @@ class SeccompProfile(ApiStruct):
 class Secret(ApiStruct):
     kind: str = field(default_factory=lambda: "Secret")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     data: dict[str, Base64] | None = None
     immutable: bool | None = None
     string_data: dict[str, str] | None = None
@@ -1450,7 +1450,7 @@ class SecretKeySelector(ApiStruct):
 class SecretList(ApiStruct):
     kind: str = field(default_factory=lambda: "SecretList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Secret] = field(default_factory=empty_list)
 
 
@@ -1491,15 +1491,15 @@ class SecurityContext(ApiStruct):
 class Service(ApiStruct):
     kind: str = field(default_factory=lambda: "Service")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: ServiceSpec = field(default_factory=lambda: ServiceSpec())
-    status: ServiceStatus = field(default_factory=lambda: ServiceStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[ServiceSpec, OPTIONAL] = field(default_factory=lambda: ServiceSpec())
+    status: Annotated[ServiceStatus, OPTIONAL] = field(default_factory=lambda: ServiceStatus())
 
 
 class ServiceAccount(ApiStruct):
     kind: str = field(default_factory=lambda: "ServiceAccount")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     automount_service_account_token: bool | None = None
     image_pull_secrets: Annotated[list[LocalObjectReference], merge_list("atomic")] | None = None
     secrets: Annotated[list[ObjectReference], merge_list("map", map_keys=("name",), patch="merge", key="name")] | None = None
@@ -1508,7 +1508,7 @@ class ServiceAccount(ApiStruct):
 class ServiceAccountList(ApiStruct):
     kind: str = field(default_factory=lambda: "ServiceAccountList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ServiceAccount] = field(default_factory=empty_list)
 
 
@@ -1522,7 +1522,7 @@ class ServiceAccountTokenProjection(ApiStruct):
 class ServiceList(ApiStruct):
     kind: str = field(default_factory=lambda: "ServiceList")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Service] = field(default_factory=empty_list)
 
 

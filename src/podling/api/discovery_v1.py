@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import core_v1, meta_v1
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class Endpoint(ApiStruct):
@@ -42,7 +42,7 @@ class EndpointPort(ApiStruct):
 class EndpointSlice(ApiStruct):
     kind: str = field(default_factory=lambda: "EndpointSlice")
     api_version: str = field(default_factory=lambda: "discovery.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     address_type: str = field(default_factory=str)
     endpoints: Annotated[list[Endpoint], merge_list("atomic")] | None = None
     ports: Annotated[list[EndpointPort], merge_list("atomic")] | None = None
@@ -51,7 +51,7 @@ class EndpointSlice(ApiStruct):
 class EndpointSliceList(ApiStruct):
     kind: str = field(default_factory=lambda: "EndpointSliceList")
     api_version: str = field(default_factory=lambda: "discovery.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[EndpointSlice] = field(default_factory=empty_list)
 
 

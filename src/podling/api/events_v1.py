@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from msgspec import field
 
 from podling.api import core_v1, meta_v1
 from podling.api.scalars import MicroTime, Time
-from podling.api.struct import ApiStruct, empty_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list
 
 
 class Event(ApiStruct):
     kind: str = field(default_factory=lambda: "Event")
     api_version: str = field(default_factory=lambda: "events.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     action: str | None = None
     deprecated_count: int | None = None
     deprecated_first_timestamp: Time | None = None
@@ -32,7 +34,7 @@ class Event(ApiStruct):
 class EventList(ApiStruct):
     kind: str = field(default_factory=lambda: "EventList")
     api_version: str = field(default_factory=lambda: "events.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Event] = field(default_factory=empty_list)
 
 

@@ -8,7 +8,7 @@ from msgspec import field
 
 from podling.api import meta_v1
 from podling.api.scalars import Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class ExemptPriorityLevelConfiguration(ApiStruct):
@@ -23,9 +23,9 @@ class FlowDistinguisherMethod(ApiStruct):
 class FlowSchema(ApiStruct):
     kind: str = field(default_factory=lambda: "FlowSchema")
     api_version: str = field(default_factory=lambda: "flowcontrol.apiserver.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: FlowSchemaSpec = field(default_factory=lambda: FlowSchemaSpec())
-    status: FlowSchemaStatus = field(default_factory=lambda: FlowSchemaStatus())
+    status: Annotated[FlowSchemaStatus, OPTIONAL] = field(default_factory=lambda: FlowSchemaStatus())
 
 
 class FlowSchemaCondition(ApiStruct):
@@ -39,7 +39,7 @@ class FlowSchemaCondition(ApiStruct):
 class FlowSchemaList(ApiStruct):
     kind: str = field(default_factory=lambda: "FlowSchemaList")
     api_version: str = field(default_factory=lambda: "flowcontrol.apiserver.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[FlowSchema] = field(default_factory=empty_list)
 
 
@@ -84,9 +84,9 @@ class PolicyRulesWithSubjects(ApiStruct):
 class PriorityLevelConfiguration(ApiStruct):
     kind: str = field(default_factory=lambda: "PriorityLevelConfiguration")
     api_version: str = field(default_factory=lambda: "flowcontrol.apiserver.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: PriorityLevelConfigurationSpec = field(default_factory=lambda: PriorityLevelConfigurationSpec())
-    status: PriorityLevelConfigurationStatus = field(default_factory=lambda: PriorityLevelConfigurationStatus())
+    status: Annotated[PriorityLevelConfigurationStatus, OPTIONAL] = field(default_factory=lambda: PriorityLevelConfigurationStatus())
 
 
 class PriorityLevelConfigurationCondition(ApiStruct):
@@ -100,7 +100,7 @@ class PriorityLevelConfigurationCondition(ApiStruct):
 class PriorityLevelConfigurationList(ApiStruct):
     kind: str = field(default_factory=lambda: "PriorityLevelConfigurationList")
     api_version: str = field(default_factory=lambda: "flowcontrol.apiserver.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[PriorityLevelConfiguration] = field(default_factory=empty_list)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import field
 
 from podling.api.scalars import Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class APIGroup(ApiStruct):
@@ -161,7 +161,7 @@ class ShardInfo(ApiStruct):
 class Status(ApiStruct):
     kind: str = field(default_factory=lambda: "Status")
     api_version: str = field(default_factory=lambda: "v1")
-    metadata: ListMeta = field(default_factory=lambda: ListMeta())
+    metadata: Annotated[ListMeta, OPTIONAL] = field(default_factory=lambda: ListMeta())
     status: str = field(default_factory=str)
     code: int | None = None
     details: StatusDetails | None = None

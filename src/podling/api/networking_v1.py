@@ -8,7 +8,7 @@ from msgspec import field
 
 from podling.api import core_v1, meta_v1
 from podling.api.scalars import IntOrString
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class HTTPIngressPath(ApiStruct):
@@ -24,14 +24,14 @@ class HTTPIngressRuleValue(ApiStruct):
 class IPAddress(ApiStruct):
     kind: str = field(default_factory=lambda: "IPAddress")
     api_version: str = field(default_factory=lambda: "networking.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: IPAddressSpec = field(default_factory=lambda: IPAddressSpec())
 
 
 class IPAddressList(ApiStruct):
     kind: str = field(default_factory=lambda: "IPAddressList")
     api_version: str = field(default_factory=lambda: "networking.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[IPAddress] = field(default_factory=empty_list)
 
 
@@ -47,9 +47,9 @@ class IPBlock(ApiStruct):
 class Ingress(ApiStruct):
     kind: str = field(default_factory=lambda: "Ingress")
     api_version: str = field(default_factory=lambda: "networking.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: IngressSpec = field(default_factory=lambda: IngressSpec())
-    status: IngressStatus = field(default_factory=lambda: IngressStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[IngressSpec, OPTIONAL] = field(default_factory=lambda: IngressSpec())
+    status: Annotated[IngressStatus, OPTIONAL] = field(default_factory=lambda: IngressStatus())
 
 
 class IngressBackend(ApiStruct):
@@ -60,14 +60,14 @@ class IngressBackend(ApiStruct):
 class IngressClass(ApiStruct):
     kind: str = field(default_factory=lambda: "IngressClass")
     api_version: str = field(default_factory=lambda: "networking.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: IngressClassSpec = field(default_factory=lambda: IngressClassSpec())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[IngressClassSpec, OPTIONAL] = field(default_factory=lambda: IngressClassSpec())
 
 
 class IngressClassList(ApiStruct):
     kind: str = field(default_factory=lambda: "IngressClassList")
     api_version: str = field(default_factory=lambda: "networking.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[IngressClass] = field(default_factory=empty_list)
 
 
@@ -87,7 +87,7 @@ class IngressClassSpec(ApiStruct):
 class IngressList(ApiStruct):
     kind: str = field(default_factory=lambda: "IngressList")
     api_version: str = field(default_factory=lambda: "networking.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Ingress] = field(default_factory=empty_list)
 
 
@@ -136,8 +136,8 @@ class IngressTLS(ApiStruct):
 class NetworkPolicy(ApiStruct):
     kind: str = field(default_factory=lambda: "NetworkPolicy")
     api_version: str = field(default_factory=lambda: "networking.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: NetworkPolicySpec = field(default_factory=lambda: NetworkPolicySpec())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[NetworkPolicySpec, OPTIONAL] = field(default_factory=lambda: NetworkPolicySpec())
 
 
 class NetworkPolicyEgressRule(ApiStruct):
@@ -153,7 +153,7 @@ class NetworkPolicyIngressRule(ApiStruct):
 class NetworkPolicyList(ApiStruct):
     kind: str = field(default_factory=lambda: "NetworkPolicyList")
     api_version: str = field(default_factory=lambda: "networking.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[NetworkPolicy] = field(default_factory=empty_list)
 
 
@@ -191,15 +191,15 @@ class ServiceBackendPort(ApiStruct):
 class ServiceCIDR(ApiStruct):
     kind: str = field(default_factory=lambda: "ServiceCIDR")
     api_version: str = field(default_factory=lambda: "networking.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: ServiceCIDRSpec = field(default_factory=lambda: ServiceCIDRSpec())
-    status: ServiceCIDRStatus = field(default_factory=lambda: ServiceCIDRStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[ServiceCIDRSpec, OPTIONAL] = field(default_factory=lambda: ServiceCIDRSpec())
+    status: Annotated[ServiceCIDRStatus, OPTIONAL] = field(default_factory=lambda: ServiceCIDRStatus())
 
 
 class ServiceCIDRList(ApiStruct):
     kind: str = field(default_factory=lambda: "ServiceCIDRList")
     api_version: str = field(default_factory=lambda: "networking.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ServiceCIDR] = field(default_factory=empty_list)
 
 

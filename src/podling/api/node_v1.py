@@ -8,7 +8,7 @@ from msgspec import field
 
 from podling.api import core_v1, meta_v1
 from podling.api.scalars import Quantity
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class Overhead(ApiStruct):
@@ -18,7 +18,7 @@ class Overhead(ApiStruct):
 class RuntimeClass(ApiStruct):
     kind: str = field(default_factory=lambda: "RuntimeClass")
     api_version: str = field(default_factory=lambda: "node.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     handler: str = field(default_factory=str)
     overhead: Overhead | None = None
     scheduling: Scheduling | None = None
@@ -27,7 +27,7 @@ class RuntimeClass(ApiStruct):
 class RuntimeClassList(ApiStruct):
     kind: str = field(default_factory=lambda: "RuntimeClassList")
     api_version: str = field(default_factory=lambda: "node.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[RuntimeClass] = field(default_factory=empty_list)
 
 

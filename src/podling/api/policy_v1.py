@@ -8,28 +8,28 @@ from msgspec import field
 
 from podling.api import meta_v1
 from podling.api.scalars import IntOrString, Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class Eviction(ApiStruct):
     kind: str = field(default_factory=lambda: "Eviction")
     api_version: str = field(default_factory=lambda: "policy/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     delete_options: meta_v1.DeleteOptions | None = None
 
 
 class PodDisruptionBudget(ApiStruct):
     kind: str = field(default_factory=lambda: "PodDisruptionBudget")
     api_version: str = field(default_factory=lambda: "policy/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: PodDisruptionBudgetSpec = field(default_factory=lambda: PodDisruptionBudgetSpec())
-    status: PodDisruptionBudgetStatus = field(default_factory=lambda: PodDisruptionBudgetStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[PodDisruptionBudgetSpec, OPTIONAL] = field(default_factory=lambda: PodDisruptionBudgetSpec())
+    status: Annotated[PodDisruptionBudgetStatus, OPTIONAL] = field(default_factory=lambda: PodDisruptionBudgetStatus())
 
 
 class PodDisruptionBudgetList(ApiStruct):
     kind: str = field(default_factory=lambda: "PodDisruptionBudgetList")
     api_version: str = field(default_factory=lambda: "policy/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[PodDisruptionBudget] = field(default_factory=empty_list)
 
 

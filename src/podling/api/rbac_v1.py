@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class AggregationRule(ApiStruct):
@@ -17,7 +17,7 @@ class AggregationRule(ApiStruct):
 class ClusterRole(ApiStruct):
     kind: str = field(default_factory=lambda: "ClusterRole")
     api_version: str = field(default_factory=lambda: "rbac.authorization.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     aggregation_rule: AggregationRule | None = None
     rules: Annotated[list[PolicyRule], merge_list("atomic")] | None = None
 
@@ -25,7 +25,7 @@ class ClusterRole(ApiStruct):
 class ClusterRoleBinding(ApiStruct):
     kind: str = field(default_factory=lambda: "ClusterRoleBinding")
     api_version: str = field(default_factory=lambda: "rbac.authorization.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     role_ref: RoleRef = field(default_factory=lambda: RoleRef())
     subjects: Annotated[list[Subject], merge_list("atomic")] | None = None
 
@@ -33,14 +33,14 @@ class ClusterRoleBinding(ApiStruct):
 class ClusterRoleBindingList(ApiStruct):
     kind: str = field(default_factory=lambda: "ClusterRoleBindingList")
     api_version: str = field(default_factory=lambda: "rbac.authorization.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ClusterRoleBinding] = field(default_factory=empty_list)
 
 
 class ClusterRoleList(ApiStruct):
     kind: str = field(default_factory=lambda: "ClusterRoleList")
     api_version: str = field(default_factory=lambda: "rbac.authorization.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ClusterRole] = field(default_factory=empty_list)
 
 
@@ -55,14 +55,14 @@ class PolicyRule(ApiStruct):
 class Role(ApiStruct):
     kind: str = field(default_factory=lambda: "Role")
     api_version: str = field(default_factory=lambda: "rbac.authorization.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     rules: Annotated[list[PolicyRule], merge_list("atomic")] | None = None
 
 
 class RoleBinding(ApiStruct):
     kind: str = field(default_factory=lambda: "RoleBinding")
     api_version: str = field(default_factory=lambda: "rbac.authorization.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     role_ref: RoleRef = field(default_factory=lambda: RoleRef())
     subjects: Annotated[list[Subject], merge_list("atomic")] | None = None
 
@@ -70,14 +70,14 @@ class RoleBinding(ApiStruct):
 class RoleBindingList(ApiStruct):
     kind: str = field(default_factory=lambda: "RoleBindingList")
     api_version: str = field(default_factory=lambda: "rbac.authorization.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[RoleBinding] = field(default_factory=empty_list)
 
 
 class RoleList(ApiStruct):
     kind: str = field(default_factory=lambda: "RoleList")
     api_version: str = field(default_factory=lambda: "rbac.authorization.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[Role] = field(default_factory=empty_list)
 
 

@@ -1,6 +1,6 @@
 """Which resources there are: the table behind paths, discovery, clients and RBAC.
 
-One row a resource. What is special about a kind's behaviour stands in `apiserver/resources/`, not here. Custom resources
+One row a resource. What is special about a kind's behaviour stands in `apiserver/resources/`. Custom resources
 are rows too, made when their definition is accepted.
 """
 

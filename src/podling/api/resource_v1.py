@@ -8,7 +8,7 @@ from msgspec import field
 
 from podling.api import core_v1, meta_v1
 from podling.api.scalars import Quantity, Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class AllocatedDeviceStatus(ApiStruct):
@@ -113,8 +113,8 @@ class DeviceClaimConfiguration(ApiStruct):
 class DeviceClass(ApiStruct):
     kind: str = field(default_factory=lambda: "DeviceClass")
     api_version: str = field(default_factory=lambda: "resource.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: DeviceClassSpec = field(default_factory=lambda: DeviceClassSpec())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[DeviceClassSpec, OPTIONAL] = field(default_factory=lambda: DeviceClassSpec())
 
 
 class DeviceClassConfiguration(ApiStruct):
@@ -124,7 +124,7 @@ class DeviceClassConfiguration(ApiStruct):
 class DeviceClassList(ApiStruct):
     kind: str = field(default_factory=lambda: "DeviceClassList")
     api_version: str = field(default_factory=lambda: "resource.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[DeviceClass] = field(default_factory=empty_list)
 
 
@@ -196,15 +196,15 @@ class DeviceTaint(ApiStruct):
 class DeviceTaintRule(ApiStruct):
     kind: str = field(default_factory=lambda: "DeviceTaintRule")
     api_version: str = field(default_factory=lambda: "resource.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: DeviceTaintRuleSpec = field(default_factory=lambda: DeviceTaintRuleSpec())
-    status: DeviceTaintRuleStatus = field(default_factory=lambda: DeviceTaintRuleStatus())
+    status: Annotated[DeviceTaintRuleStatus, OPTIONAL] = field(default_factory=lambda: DeviceTaintRuleStatus())
 
 
 class DeviceTaintRuleList(ApiStruct):
     kind: str = field(default_factory=lambda: "DeviceTaintRuleList")
     api_version: str = field(default_factory=lambda: "resource.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[DeviceTaintRule] = field(default_factory=empty_list)
 
 
@@ -272,9 +272,9 @@ class OpaqueDeviceConfiguration(ApiStruct):
 class ResourceClaim(ApiStruct):
     kind: str = field(default_factory=lambda: "ResourceClaim")
     api_version: str = field(default_factory=lambda: "resource.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: ResourceClaimSpec = field(default_factory=lambda: ResourceClaimSpec())
-    status: ResourceClaimStatus = field(default_factory=lambda: ResourceClaimStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[ResourceClaimSpec, OPTIONAL] = field(default_factory=lambda: ResourceClaimSpec())
+    status: Annotated[ResourceClaimStatus, OPTIONAL] = field(default_factory=lambda: ResourceClaimStatus())
 
 
 class ResourceClaimConsumerReference(ApiStruct):
@@ -287,7 +287,7 @@ class ResourceClaimConsumerReference(ApiStruct):
 class ResourceClaimList(ApiStruct):
     kind: str = field(default_factory=lambda: "ResourceClaimList")
     api_version: str = field(default_factory=lambda: "resource.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ResourceClaim] = field(default_factory=empty_list)
 
 
@@ -304,14 +304,14 @@ class ResourceClaimStatus(ApiStruct):
 class ResourceClaimTemplate(ApiStruct):
     kind: str = field(default_factory=lambda: "ResourceClaimTemplate")
     api_version: str = field(default_factory=lambda: "resource.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: ResourceClaimTemplateSpec = field(default_factory=lambda: ResourceClaimTemplateSpec())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[ResourceClaimTemplateSpec, OPTIONAL] = field(default_factory=lambda: ResourceClaimTemplateSpec())
 
 
 class ResourceClaimTemplateList(ApiStruct):
     kind: str = field(default_factory=lambda: "ResourceClaimTemplateList")
     api_version: str = field(default_factory=lambda: "resource.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ResourceClaimTemplate] = field(default_factory=empty_list)
 
 
@@ -329,14 +329,14 @@ class ResourcePool(ApiStruct):
 class ResourceSlice(ApiStruct):
     kind: str = field(default_factory=lambda: "ResourceSlice")
     api_version: str = field(default_factory=lambda: "resource.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: ResourceSliceSpec = field(default_factory=lambda: ResourceSliceSpec())
 
 
 class ResourceSliceList(ApiStruct):
     kind: str = field(default_factory=lambda: "ResourceSliceList")
     api_version: str = field(default_factory=lambda: "resource.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[ResourceSlice] = field(default_factory=empty_list)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.struct import ApiStruct, empty_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list
 
 
 class PriorityClass(ApiStruct):
     kind: str = field(default_factory=lambda: "PriorityClass")
     api_version: str = field(default_factory=lambda: "scheduling.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     description: str | None = None
     global_default: bool | None = None
     preemption_policy: str | None = None
@@ -21,5 +23,5 @@ class PriorityClass(ApiStruct):
 class PriorityClassList(ApiStruct):
     kind: str = field(default_factory=lambda: "PriorityClassList")
     api_version: str = field(default_factory=lambda: "scheduling.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[PriorityClass] = field(default_factory=empty_list)

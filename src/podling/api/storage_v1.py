@@ -8,20 +8,20 @@ from msgspec import field
 
 from podling.api import core_v1, meta_v1
 from podling.api.scalars import Quantity, Time
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class CSIDriver(ApiStruct):
     kind: str = field(default_factory=lambda: "CSIDriver")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: CSIDriverSpec = field(default_factory=lambda: CSIDriverSpec())
 
 
 class CSIDriverList(ApiStruct):
     kind: str = field(default_factory=lambda: "CSIDriverList")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[CSIDriver] = field(default_factory=empty_list)
 
 
@@ -42,9 +42,9 @@ class CSIDriverSpec(ApiStruct):
 class CSINode(ApiStruct):
     kind: str = field(default_factory=lambda: "CSINode")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: CSINodeSpec = field(default_factory=lambda: CSINodeSpec())
-    status: CSINodeStatus = field(default_factory=lambda: CSINodeStatus())
+    status: Annotated[CSINodeStatus, OPTIONAL] = field(default_factory=lambda: CSINodeStatus())
 
 
 class CSINodeDriver(ApiStruct):
@@ -57,7 +57,7 @@ class CSINodeDriver(ApiStruct):
 class CSINodeList(ApiStruct):
     kind: str = field(default_factory=lambda: "CSINodeList")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[CSINode] = field(default_factory=empty_list)
 
 
@@ -72,7 +72,7 @@ class CSINodeStatus(ApiStruct):
 class CSIStorageCapacity(ApiStruct):
     kind: str = field(default_factory=lambda: "CSIStorageCapacity")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     capacity: Quantity | None = None
     maximum_volume_size: Quantity | None = None
     node_topology: meta_v1.LabelSelector | None = None
@@ -82,14 +82,14 @@ class CSIStorageCapacity(ApiStruct):
 class CSIStorageCapacityList(ApiStruct):
     kind: str = field(default_factory=lambda: "CSIStorageCapacityList")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[CSIStorageCapacity] = field(default_factory=empty_list)
 
 
 class StorageClass(ApiStruct):
     kind: str = field(default_factory=lambda: "StorageClass")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     allow_volume_expansion: bool | None = None
     allowed_topologies: Annotated[list[core_v1.TopologySelectorTerm], merge_list("atomic")] | None = None
     mount_options: Annotated[list[str], merge_list("atomic")] | None = None
@@ -102,7 +102,7 @@ class StorageClass(ApiStruct):
 class StorageClassList(ApiStruct):
     kind: str = field(default_factory=lambda: "StorageClassList")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[StorageClass] = field(default_factory=empty_list)
 
 
@@ -128,15 +128,15 @@ class TokenRequest(ApiStruct):
 class VolumeAttachment(ApiStruct):
     kind: str = field(default_factory=lambda: "VolumeAttachment")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     spec: VolumeAttachmentSpec = field(default_factory=lambda: VolumeAttachmentSpec())
-    status: VolumeAttachmentStatus = field(default_factory=lambda: VolumeAttachmentStatus())
+    status: Annotated[VolumeAttachmentStatus, OPTIONAL] = field(default_factory=lambda: VolumeAttachmentStatus())
 
 
 class VolumeAttachmentList(ApiStruct):
     kind: str = field(default_factory=lambda: "VolumeAttachmentList")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[VolumeAttachment] = field(default_factory=empty_list)
 
 
@@ -161,7 +161,7 @@ class VolumeAttachmentStatus(ApiStruct):
 class VolumeAttributesClass(ApiStruct):
     kind: str = field(default_factory=lambda: "VolumeAttributesClass")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     driver_name: str = field(default_factory=str)
     parameters: dict[str, str] | None = None
 
@@ -169,7 +169,7 @@ class VolumeAttributesClass(ApiStruct):
 class VolumeAttributesClassList(ApiStruct):
     kind: str = field(default_factory=lambda: "VolumeAttributesClassList")
     api_version: str = field(default_factory=lambda: "storage.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[VolumeAttributesClass] = field(default_factory=empty_list)
 
 

@@ -7,21 +7,21 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.struct import ApiStruct, empty_list, merge_list
+from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class StorageVersionMigration(ApiStruct):
     kind: str = field(default_factory=lambda: "StorageVersionMigration")
     api_version: str = field(default_factory=lambda: "storagemigration.k8s.io/v1")
-    metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
-    spec: StorageVersionMigrationSpec = field(default_factory=lambda: StorageVersionMigrationSpec())
-    status: StorageVersionMigrationStatus = field(default_factory=lambda: StorageVersionMigrationStatus())
+    metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
+    spec: Annotated[StorageVersionMigrationSpec, OPTIONAL] = field(default_factory=lambda: StorageVersionMigrationSpec())
+    status: Annotated[StorageVersionMigrationStatus, OPTIONAL] = field(default_factory=lambda: StorageVersionMigrationStatus())
 
 
 class StorageVersionMigrationList(ApiStruct):
     kind: str = field(default_factory=lambda: "StorageVersionMigrationList")
     api_version: str = field(default_factory=lambda: "storagemigration.k8s.io/v1")
-    metadata: meta_v1.ListMeta = field(default_factory=lambda: meta_v1.ListMeta())
+    metadata: Annotated[meta_v1.ListMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ListMeta())
     items: list[StorageVersionMigration] = field(default_factory=empty_list)
 
 

@@ -57,6 +57,10 @@ def empty_list() -> list[Any]:
     return []
 
 
+#: Marks metadata, spec and status where the schema lets an author leave them out: they are always there in Python.
+OPTIONAL = msgspec.Meta(extra={"optional": True})
+
+
 def merge_list(
     list_type: str | None = None, *, map_keys: tuple[str, ...] = (), patch: str | None = None, key: str | None = None
 ) -> msgspec.Meta:

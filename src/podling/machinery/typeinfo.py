@@ -84,7 +84,7 @@ def _read(name: str, attribute: str, hint: Any, written: str) -> FieldInfo:
         struct=struct,
         scalar=scalar,
         meaning=meaning[1] if meaning and struct is None else "",
-        required=not optional,
+        required=not optional and not extra.get("optional"),
         list_type=extra.get("list_type"),
         map_keys=extra.get("map_keys") or (),
         patch=tuple((extra.get("patch") or "").split(",")) if extra.get("patch") else (),
