@@ -35,7 +35,7 @@ async def check(host: str, port: int, service: str, context: ssl.SSLContext | No
     seconds = f"{timeout:g}s"
     try:
         async with asyncio.timeout(timeout):
-            reader, writer = await asyncio.open_connection(host, port, ssl=_with_alpn(context))
+            reader, writer = await asyncio.open_connection(host, port, ssl=context)
     except (TimeoutError, OSError):
         text = f'timeout: failed to connect service "{address}" within {seconds}: context deadline exceeded'
         return Result(Outcome.FAILURE, text)
@@ -96,12 +96,6 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
-
-
-def _with_alpn(context: ssl.SSLContext | None) -> ssl.SSLContext | None:
-    if context is not None:
-        context.set_alpn_protocols(["h2"])
-    return context
 
 
 async def _call(

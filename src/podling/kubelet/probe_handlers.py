@@ -66,11 +66,12 @@ class ProbeError(Exception):
 
 
 @cache
-def _insecure() -> ssl.SSLContext:
+def _insecure(protocol: str = "http/1.1") -> ssl.SSLContext:
     """Certificates of containers are not verified: nobody vouches for them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols([protocol])
     return context
 
 
@@ -141,7 +142,7 @@ class Network:
     async def grpc(self, target: Target, service: str, *, tls: bool, timeout: float) -> Result:
         from podling.kubelet import grpc_health
 
-        context = _insecure() if tls else None
+        context = _insecure("h2") if tls else None
         return await grpc_health.check(target.host, target.port, service, context, timeout)
 
 
