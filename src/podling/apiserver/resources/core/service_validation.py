@@ -296,7 +296,7 @@ def _cluster_ip_changes(new: core_v1.Service, old: core_v1.Service) -> Findings:
                 found.append(invalid(at.index(index), now, _ONCE))
         return found
     if before and not now:
-        found.append(invalid(at.index(0), now, "primary clusterIP can not be unset"))
+        found.append(invalid(at.index(0), None, "primary clusterIP can not be unset"))
     elif before and now[0] != before[0]:
         found.append(invalid(at.index(0), now, _ONCE))
     if len(before) > len(now) == 1 and new.spec.ip_family_policy != "SingleStack":
