@@ -1,4 +1,4 @@
-"""MutatingAdmissionPolicies. Their expressions are checked by the admission plugin that evaluates them."""
+"""MutatingAdmissionPolicies. Their expressions are compiled by the admission plugin that evaluates them."""
 
 from __future__ import annotations
 
@@ -7,37 +7,61 @@ from typing import Any
 
 from podling.api import admissionregistration_v1 as v1
 from podling.apiserver.resources import printing
-from podling.apiserver.resources.admissionregistration import webhooks
+from podling.apiserver.resources.admissionregistration import conditions, policies
+from podling.apiserver.resources.admissionregistration.policies import SPEC
 from podling.apiserver.strategy import Strategy
-from podling.machinery.validation import Findings, Path, not_supported, required
+from podling.machinery.validation import Findings, Path, invalid, not_supported, one_of, required
 
-_SPEC = Path("spec")
+#: Nothing can be changed of what goes.
+OPERATIONS = ("*", "CONNECT", "CREATE", "UPDATE")
 
 
 class MutatingAdmissionPolicyStrategy(Strategy[v1.MutatingAdmissionPolicy]):
-    has_status = False
     columns = (printing.NAME, printing.number("Mutations"), printing.text("ParamKind"), printing.AGE)
 
     def default(self, obj: v1.MutatingAdmissionPolicy) -> None:
-        obj.spec.failure_policy = obj.spec.failure_policy or "Fail"
-        webhooks.default_match(obj.spec.match_constraints)
+        policies.default_policy(obj)
 
     def validate(self, obj: v1.MutatingAdmissionPolicy) -> Findings:
-        found: Findings = []
-        if obj.spec.failure_policy not in ("Fail", "Ignore"):
-            at = _SPEC.child("failurePolicy")
-            found.append(not_supported(at, obj.spec.failure_policy or "", ("Fail", "Ignore")))
-        at = _SPEC.child("matchConstraints")
-        match = obj.spec.match_constraints
-        if match is None:
-            found.append(required(at))
-        elif not match.resource_rules:
-            found.append(required(at.child("resourceRules")))
-        for index, rule in enumerate((match.resource_rules if match else None) or ()):
-            found += webhooks.rule_with_operations(rule, at.child("resourceRules").index(index))
-        return found
+        spec = obj.spec
+        found = policies.policy(obj)
+        found += policies.operations(spec.match_constraints, OPERATIONS, SPEC.child("matchConstraints"))
+        found += conditions.match_conditions(spec.match_conditions, SPEC.child("matchConditions"))
+        found += conditions.variables(spec.variables, SPEC.child("variables"))
+        if not spec.mutations:
+            found.append(required(SPEC.child("mutations"), "mutations must contain at least one item"))
+        for index, mutation in enumerate(spec.mutations or ()):
+            found += _mutation(mutation, SPEC.child("mutations").index(index))
+        at = SPEC.child("reinvocationPolicy")
+        return found + one_of(at, spec.reinvocation_policy, ("IfNeeded", "Never"), needed=True)
 
     def row(self, obj: v1.MutatingAdmissionPolicy, now: datetime) -> list[Any]:
-        kind = obj.spec.param_kind
-        shown = f"{kind.api_version}/{kind.kind}" if kind else printing.UNSET
-        return [printing.name(obj.metadata), len(obj.spec.mutations or ()), shown, printing.age(obj.metadata, now)]
+        return [
+            printing.name(obj.metadata),
+            len(obj.spec.mutations or ()),
+            policies.param_kind_cell(obj.spec.param_kind),
+            printing.age(obj.metadata, now),
+        ]
+
+
+def _mutation(mutation: v1.Mutation, path: Path) -> Findings:
+    kind = mutation.patch_type
+    if not kind:
+        return [required(path.child("patchType"))]
+    patches = {
+        "ApplyConfiguration": ("applyConfiguration", mutation.apply_configuration),
+        "JSONPatch": ("jsonPatch", mutation.json_patch),
+    }
+    if kind not in patches:
+        return [not_supported(path.child("patchType"), kind, sorted(patches))]
+    found: Findings = []
+    name, patch = patches.pop(kind)
+    other, unwanted = patches.popitem()[1]
+    if patch is None:
+        found.append(required(path.child(name), f"must be specified when patchType is {kind}"))
+    elif not (patch.expression or "").strip():
+        found.append(required(path.child(name, "expression"), "expression is not specified"))
+    if unwanted is not None:
+        detail = f"must not be specified when patchType is {kind}"
+        found.append(invalid(path.child(other), f"{{{other}}}", detail))
+    return found

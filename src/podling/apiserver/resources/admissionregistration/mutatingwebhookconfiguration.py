@@ -22,5 +22,8 @@ class MutatingWebhookConfigurationStrategy(Strategy[v1.MutatingWebhookConfigurat
     def validate(self, obj: v1.MutatingWebhookConfiguration) -> Findings:
         return webhooks.webhooks(obj.webhooks)
 
+    def validate_update(self, new: v1.MutatingWebhookConfiguration, old: v1.MutatingWebhookConfiguration) -> Findings:
+        return webhooks.webhooks(new.webhooks, old.webhooks or ())
+
     def row(self, obj: v1.MutatingWebhookConfiguration, now: datetime) -> list[Any]:
         return [printing.name(obj.metadata), len(obj.webhooks or ()), printing.age(obj.metadata, now)]

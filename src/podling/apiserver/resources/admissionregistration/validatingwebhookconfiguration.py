@@ -22,5 +22,10 @@ class ValidatingWebhookConfigurationStrategy(Strategy[v1.ValidatingWebhookConfig
     def validate(self, obj: v1.ValidatingWebhookConfiguration) -> Findings:
         return webhooks.webhooks(obj.webhooks)
 
+    def validate_update(
+        self, new: v1.ValidatingWebhookConfiguration, old: v1.ValidatingWebhookConfiguration
+    ) -> Findings:
+        return webhooks.webhooks(new.webhooks, old.webhooks or ())
+
     def row(self, obj: v1.ValidatingWebhookConfiguration, now: datetime) -> list[Any]:
         return [printing.name(obj.metadata), len(obj.webhooks or ()), printing.age(obj.metadata, now)]
