@@ -2,7 +2,7 @@
 
 Map of the room, from decisions to actions:
 
-    pods, qos                what can be read off a Pod (its containers, names, classes)
+    pods                     what can be read off a Pod (its containers, names, classes)
     runtime_status           what the runtime has of one pod, as one value
     actions                  pure: pod + runtime status -> what to kill and to start (computePodActions)
     restarts                 pure: whether a container that ended is started again
