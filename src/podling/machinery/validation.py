@@ -56,6 +56,10 @@ def quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
+OMITTED = object()
+"""For `invalid`: the value is not shown, since the finding is about a whole."""
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, str):
         return quote(value)
@@ -71,6 +75,8 @@ def required(path: Path, detail: str = "") -> FieldError:
 
 
 def invalid(path: Path, value: Any, detail: str) -> FieldError:
+    if value is OMITTED:
+        return _finding("FieldValueInvalid", path, "Invalid value", detail)
     return _finding("FieldValueInvalid", path, f"Invalid value: {_shown(value)}", detail)
 
 

@@ -219,7 +219,7 @@ RULE = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [0]}}
         ({"parallelism": -1}, ["spec.parallelism: Invalid value: -1: must be greater than or equal to 0"]),
         (
             {"template": ALWAYS},
-            ['spec.template.spec.restartPolicy: Unsupported value: "Always": supported values: "OnFailure", "Never"'],
+            ['spec.template.spec.restartPolicy: Required value: valid values: "OnFailure", "Never"'],
         ),
         (
             {"completionMode": "Indexed", "parallelism": 1},

@@ -14,6 +14,7 @@ from podling.apiserver.resources.podspec import spec as podspec
 from podling.apiserver.resources.workloads import SPEC
 from podling.apiserver.strategy import Context, Strategy
 from podling.machinery.validation import (
+    OMITTED,
     Findings,
     Path,
     duplicate,
@@ -244,16 +245,13 @@ def _completion_mode(spec: batch_v1.JobSpec, path: Path) -> Findings:
 
 def _restart_policy(spec: batch_v1.JobSpec, path: Path) -> Findings:
     policy = (spec.template.spec.restart_policy if spec.template.spec else None) or ""
-    found: Findings = []
     if policy in ("", "Always"):
-        detail = 'valid values: "OnFailure", "Never"'
-        finding = required(path, detail)
-        if policy:
-            finding = not_supported(path, policy, ("OnFailure", "Never"))
-        found.append(finding)
+        return [required(path, 'valid values: "OnFailure", "Never"')]
+    if policy not in ("OnFailure", "Never"):
+        return [not_supported(path, policy, ("OnFailure", "Never"))]
     if spec.pod_failure_policy is not None and policy != "Never":
-        found.append(invalid(path, policy, "only 'Never' is supported when podFailurePolicy is specified"))
-    return found
+        return [invalid(path, policy, 'only "Never" is supported when podFailurePolicy is specified')]
+    return []
 
 
 def _failure_policy(spec: batch_v1.JobSpec, path: Path) -> Findings:
@@ -281,7 +279,7 @@ def _failure_rule(
     found: Findings = []
     actions = ("Count", "FailIndex", "FailJob", "Ignore")
     if not rule.action:
-        found.append(required(path.child("action"), f"valid values: {list(actions)}"))
+        found.append(required(path.child("action"), 'valid values: ["Count" "FailIndex" "FailJob" "Ignore"]'))
     elif rule.action not in actions:
         found.append(not_supported(path.child("action"), rule.action, actions))
     elif rule.action == "FailIndex" and spec.backoff_limit_per_index is None:
@@ -289,7 +287,9 @@ def _failure_rule(
     codes = rule.on_exit_codes
     if codes is not None:
         at = path.child("onExitCodes")
-        if codes.operator not in ("In", "NotIn"):
+        if not codes.operator:
+            found.append(required(at.child("operator"), 'valid values: ["In" "NotIn"]'))
+        elif codes.operator not in ("In", "NotIn"):
             found.append(not_supported(at.child("operator"), codes.operator, ("In", "NotIn")))
         if codes.container_name is not None and codes.container_name not in containers:
             detail = "must be one of the container or initContainer names in the pod template"
@@ -308,13 +308,15 @@ def _failure_rule(
             found.append(invalid(path.child("onExitCodes", "values"), codes.values, "must be ordered"))
     if codes is not None and rule.on_pod_conditions:
         detail = "specifying both OnExitCodes and OnPodConditions is not supported"
-        found.append(invalid(path, "", detail))
+        found.append(invalid(path, OMITTED, detail))
     if codes is None and not rule.on_pod_conditions:
-        found.append(invalid(path, "", "specifying one of OnExitCodes and OnPodConditions is required"))
+        found.append(invalid(path, OMITTED, "specifying one of OnExitCodes and OnPodConditions is required"))
     for index, pattern in enumerate(rule.on_pod_conditions or ()):
         at = path.child("onPodConditions").index(index)
         found += each(at.child("type"), pattern.type, names.qualified_name(pattern.type))
-        if pattern.status not in ("True", "False", "Unknown"):
+        if not pattern.status:
+            found.append(required(at.child("status"), 'valid values: ["False" "True" "Unknown"]'))
+        elif pattern.status not in ("True", "False", "Unknown"):
             found.append(not_supported(at.child("status"), pattern.status or "", ("False", "True", "Unknown")))
     return found
 

@@ -152,7 +152,13 @@ def _taints(taints: Sequence[core_v1.Taint], path: Path) -> Findings:
         else:
             found += scheduling.taint_effect(taint.effect, at.child("effect"))
         if (taint.key, taint.effect) in seen:
-            finding = duplicate(at, taint)
+            shown = {
+                "Key": taint.key,
+                "Value": taint.value or "",
+                "Effect": taint.effect,
+                "TimeAdded": taint.time_added,
+            }
+            finding = duplicate(at, shown)
             body = f"{finding.body}: taints must be unique by key and effect pair"
             found.append(type(finding)(finding.type, finding.field, body))
         seen.add((taint.key, taint.effect))

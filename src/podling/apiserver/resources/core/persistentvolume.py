@@ -145,7 +145,7 @@ def _capacity(spec: core_v1.PersistentVolumeSpec, path: Path) -> Findings:
     if not capacity:
         found.append(required(path))
     if "storage" not in capacity or len(capacity) > 1:
-        found.append(not_supported(path, capacity, ("storage",)))
+        found.append(not_supported(path, capacity or None, ("storage",)))
     for name, value in capacity.items():
         if quantity.parse(value).nano <= 0:
             found.append(invalid(path.key(name), str(quantity.parse(value)), "must be greater than zero"))

@@ -45,7 +45,7 @@ class IngressStrategy(Strategy[networking_v1.Ingress]):
         found: Findings = []
         if not spec.rules and spec.default_backend is None:
             detail = "either `defaultBackend` or `rules` must be specified"
-            found.append(invalid(_SPEC, spec.rules or [], detail))
+            found.append(invalid(_SPEC, spec.rules or None, detail))
         if spec.default_backend is not None:
             found += _backend(spec.default_backend, _SPEC.child("defaultBackend"))
         for index, rule in enumerate(spec.rules or ()):
@@ -138,7 +138,7 @@ def _backend(backend: networking_v1.IngressBackend, path: Path) -> Findings:
                 found.append(required(at.child(name), f"{name} is required"))
         return found
     if service is None:
-        return [required(path, "port name or number is required")]
+        return [invalid(path, "", "resource or service backend is required")]
     at = path.child("service")
     found = [] if service.name else [required(at.child("name"))]
     if service.name:

@@ -30,7 +30,13 @@ class PodDisruptionBudgetStrategy(Strategy[policy_v1.PodDisruptionBudget]):
         spec = obj.spec
         found: Findings = []
         if spec.min_available is not None and spec.max_unavailable is not None:
-            found.append(invalid(SPEC, spec, "minAvailable and maxUnavailable cannot be both set"))
+            shown = {
+                "MinAvailable": spec.min_available,
+                "Selector": spec.selector,
+                "MaxUnavailable": spec.max_unavailable,
+                "UnhealthyPodEvictionPolicy": spec.unhealthy_pod_eviction_policy,
+            }
+            found.append(invalid(SPEC, shown, "minAvailable and maxUnavailable cannot be both set"))
         for name, value in (("minAvailable", spec.min_available), ("maxUnavailable", spec.max_unavailable)):
             found += workloads.int_or_percent(value, SPEC.child(name))
             found += workloads.at_most_all(value, SPEC.child(name))

@@ -101,7 +101,9 @@ def _subject(subject: rbac_v1.Subject, namespaced: bool, path: Path) -> Findings
 def binding_update(new: Any, old: Any) -> Findings:
     if new.role_ref == old.role_ref:
         return []
-    return [invalid(Path("roleRef"), new.role_ref, "cannot change roleRef")]
+    ref = new.role_ref
+    shown = {"APIGroup": ref.api_group or "", "Kind": ref.kind, "Name": ref.name}
+    return [invalid(Path("roleRef"), shown, "cannot change roleRef")]
 
 
 def binding_row(obj: rbac_v1.RoleBinding | rbac_v1.ClusterRoleBinding, now: datetime) -> list[Any]:
