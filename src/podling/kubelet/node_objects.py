@@ -40,10 +40,12 @@ class NodeObjects:
         return found
 
     async def claim(self, namespace: str, name: str) -> core_v1.PersistentVolumeClaim | None:
-        return await self._read(core_v1.PersistentVolumeClaim, name, namespace)
+        found: core_v1.PersistentVolumeClaim | None = await self._read(core_v1.PersistentVolumeClaim, name, namespace)
+        return found
 
     async def persistent_volume(self, name: str) -> core_v1.PersistentVolume | None:
-        return await self._read(core_v1.PersistentVolume, name, None)
+        found: core_v1.PersistentVolume | None = await self._read(core_v1.PersistentVolume, name, None)
+        return found
 
     async def cluster_trust_bundles(self) -> Iterable[certificates_v1.ClusterTrustBundle]:
         return (await self._client.list(certificates_v1.ClusterTrustBundle)).items
