@@ -230,6 +230,38 @@ RULE = {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [0]}}
             ["spec.backoffLimitPerIndex: Invalid value: 1: requires indexed completion mode"],
         ),
         (
+            {"completionMode": "Indexed", "completions": 2, "maxFailedIndexes": 3, "backoffLimitPerIndex": 1},
+            ["spec.maxFailedIndexes: Invalid value: 3: must be less than or equal to completions"],
+        ),
+        (
+            {"managedBy": "me"},
+            ['spec.managedBy: Invalid value: "me": must be a domain-prefixed path (such as "acme.io/foo")'],
+        ),
+        (
+            {"podFailurePolicy": {"rules": [{"action": ""}]}},
+            [
+                "spec.podFailurePolicy.rules[0].action: Required value: "
+                'valid values: ["Count" "FailIndex" "FailJob" "Ignore"]',
+                "spec.podFailurePolicy.rules[0]: Invalid value: "
+                "specifying one of OnExitCodes and OnPodConditions is required",
+            ],
+        ),
+        (
+            {
+                "completionMode": "Indexed",
+                "completions": 3,
+                "successPolicy": {
+                    "rules": [{"succeededIndexes": "0,2-5"}, {"succeededIndexes": "0-1", "succeededCount": 3}]
+                },
+            },
+            [
+                'spec.successPolicy.rules[0].succeededIndexes: Invalid value: "0,2-5": '
+                'error parsing succeededIndexes: too large index: "5"',
+                "spec.successPolicy.rules[1].succeededCount: Invalid value: 3: must be less than or equal to 2 "
+                "(the number of indexes in the specified succeededIndexes field)",
+            ],
+        ),
+        (
             {"podFailurePolicy": {"rules": [RULE]}},
             [
                 "spec.podFailurePolicy.rules[0].onExitCodes.values[0]: Invalid value: 0: "

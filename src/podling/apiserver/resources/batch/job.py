@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -24,7 +25,9 @@ from podling.machinery.validation import (
     invalid,
     nonnegative,
     not_supported,
+    quote,
     required,
+    too_long,
     too_many,
 )
 
@@ -32,6 +35,12 @@ UID_LABEL = "batch.kubernetes.io/controller-uid"
 NAME_LABEL = "batch.kubernetes.io/job-name"
 LEGACY_UID_LABEL = "controller-uid"
 LEGACY_NAME_LABEL = "job-name"
+_URL_PATH = re.compile(r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+")
+_MAX_FAILED_INDEXES = 100_000
+_MANY = 100_000
+"Completions above which a Job with a backoff limit per index is held to `_LIMIT_WITH_MANY`."
+_LIMIT_WITH_MANY = 10_000
+_MAX_INDEXES_TEXT = 64 * 1024
 _MAX_PARALLELISM = 100_000
 
 
@@ -190,57 +199,149 @@ def job_spec(spec: batch_v1.JobSpec, path: Path) -> Findings:
         ("maxFailedIndexes", spec.max_failed_indexes),
     ):
         found += nonnegative(value, path.child(name))
+    if spec.max_failed_indexes is not None and spec.backoff_limit_per_index is None:
+        found.append(required(path.child("backoffLimitPerIndex"), "when maxFailedIndexes is specified"))
     if spec.managed_by is not None:
         at = path.child("managedBy")
-        found += each(at, spec.managed_by, names.qualified_name(spec.managed_by))
+        found += domain_prefixed_path(spec.managed_by, at)
         if len(spec.managed_by) > 63:
-            found.append(invalid(at, spec.managed_by, "may not be more than 63 bytes"))
-    found += _completion_mode(spec, path)
-    policies = ("Failed", "TerminatingOrFailed")
-    at = path.child("podReplacementPolicy")
-    if spec.pod_replacement_policy is not None:
-        if spec.pod_failure_policy is not None and spec.pod_replacement_policy != "Failed":
-            found.append(not_supported(at, spec.pod_replacement_policy, ("Failed",)))
-        elif spec.pod_replacement_policy not in policies:
-            found.append(not_supported(at, spec.pod_replacement_policy, policies))
+            found.append(too_long(at, 63))
+    found += _completion_mode(spec, path) + _failure_policy(spec, path) + _success_policy(spec, path)
+    found += _replacement_policy(spec, path.child("podReplacementPolicy"))
     found += podspec.template(spec.template, path.child("template"))
-    return found + _restart_policy(spec, path.child("template", "spec", "restartPolicy")) + _failure_policy(spec, path)
+    return found + _restart_policy(spec, path.child("template", "spec", "restartPolicy"))
+
+
+def domain_prefixed_path(value: str, path: Path) -> Findings:
+    """The name of a controller: `example.com/name`."""
+    if not value:
+        return [required(path)]
+    host, _, rest = value.partition("/")
+    if not host or not rest:
+        return [invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')]
+    found = each(path, host, names.dns_subdomain(host))
+    if not _URL_PATH.fullmatch(rest):
+        detail = f"Invalid path (regex used for validation is '{_URL_PATH.pattern}')"
+        found.append(invalid(path, rest, detail))
+    return found
+
+
+def _replacement_policy(spec: batch_v1.JobSpec, path: Path) -> Findings:
+    policy = spec.pod_replacement_policy
+    allowed = ("Failed",) if spec.pod_failure_policy is not None else ("Failed", "TerminatingOrFailed")
+    return [] if policy is None or policy in allowed else [not_supported(path, policy, allowed)]
 
 
 def _completion_mode(spec: batch_v1.JobSpec, path: Path) -> Findings:
-    found: Findings = []
     mode = spec.completion_mode
-    if mode not in ("NonIndexed", "Indexed"):
-        at = path.child("completionMode")
-        found.append(not_supported(at, mode or "", ("Indexed", "NonIndexed")) if mode else required(at))
     if mode == "Indexed":
-        if spec.completions is None:
-            found.append(required(path.child("completions"), "when completion mode is Indexed"))
-        if (spec.parallelism or 0) > _MAX_PARALLELISM:
-            detail = f"must be less than or equal to {_MAX_PARALLELISM} when completion mode is Indexed"
-            found.append(invalid(path.child("parallelism"), spec.parallelism, detail))
-    elif spec.backoff_limit_per_index is not None:
-        detail = "requires indexed completion mode"
-        found.append(invalid(path.child("backoffLimitPerIndex"), spec.backoff_limit_per_index, detail))
-    if spec.max_failed_indexes is not None and spec.backoff_limit_per_index is None:
-        at = path.child("backoffLimitPerIndex")
-        found.append(required(at, "when maxFailedIndexes is specified"))
-    if spec.success_policy is not None:
-        at = path.child("successPolicy")
-        if mode != "Indexed":
-            found.append(invalid(at, spec.success_policy, "requires indexed completion mode"))
-        rules = spec.success_policy.rules
-        if not rules:
-            found.append(
-                required(at.child("rules"), "at least one rules must be specified when the successPolicy is specified")
-            )
-        if len(rules) > 20:
-            found.append(too_many(at.child("rules"), len(rules), 20))
-        for index, rule in enumerate(rules):
-            if rule.succeeded_count is None and rule.succeeded_indexes is None:
-                detail = "at least one of succeededCount or succeededIndexes must be specified"
-                found.append(required(at.child("rules").index(index), detail))
+        return _indexed(spec, path)
+    found: Findings = []
+    if mode not in (None, "NonIndexed"):
+        found.append(not_supported(path.child("completionMode"), mode, ("NonIndexed", "Indexed")))
+        return found
+    for name, value in (
+        ("backoffLimitPerIndex", spec.backoff_limit_per_index),
+        ("maxFailedIndexes", spec.max_failed_indexes),
+    ):
+        if value is not None:
+            found.append(invalid(path.child(name), value, "requires indexed completion mode"))
     return found
+
+
+def _indexed(spec: batch_v1.JobSpec, path: Path) -> Findings:
+    """The status of an indexed Job lists its indexes: their number is bounded."""
+    found: Findings = []
+    completions, parallelism, failed = spec.completions, spec.parallelism or 0, spec.max_failed_indexes
+    parallel_at, failed_at = path.child("parallelism"), path.child("maxFailedIndexes")
+    if completions is None:
+        found.append(required(path.child("completions"), "when completion mode is Indexed"))
+    if parallelism > _MAX_PARALLELISM:
+        detail = f"must be less than or equal to {_MAX_PARALLELISM} when completion mode is Indexed"
+        found.append(invalid(parallel_at, parallelism, detail))
+    if failed is not None and completions is not None and failed > completions:
+        found.append(invalid(failed_at, failed, "must be less than or equal to completions"))
+    if failed is not None and failed > _MAX_FAILED_INDEXES:
+        found.append(invalid(failed_at, failed, f"must be less than or equal to {_MAX_FAILED_INDEXES}"))
+    if (completions or 0) <= _MANY or spec.backoff_limit_per_index is None:
+        return found
+    if failed is None:
+        found.append(required(failed_at, f"must be specified when completions is above {_MANY}"))
+    for at, value in ((parallel_at, parallelism), (failed_at, failed or 0)):
+        if value > _LIMIT_WITH_MANY:
+            detail = (
+                f"must be less than or equal to {_LIMIT_WITH_MANY} when completions are above {_MANY} "
+                "and used with backoff limit per index"
+            )
+            found.append(invalid(at, value, detail))
+    return found
+
+
+def _success_policy(spec: batch_v1.JobSpec, path: Path) -> Findings:
+    policy = spec.success_policy
+    if policy is None:
+        return []
+    at = path.child("successPolicy")
+    if spec.completion_mode != "Indexed":
+        return [invalid(at, policy, "requires indexed completion mode")]
+    found: Findings = []
+    rules = at.child("rules")
+    if not policy.rules:
+        found.append(required(rules, "at least one rules must be specified when the successPolicy is specified"))
+    if len(policy.rules) > 20:
+        found.append(too_many(rules, len(policy.rules), 20))
+    for index, rule in enumerate(policy.rules):
+        found += _success_rule(rule, spec.completions or 0, rules.index(index))
+    return found
+
+
+def _success_rule(rule: batch_v1.SuccessPolicyRule, completions: int, path: Path) -> Findings:
+    found: Findings = []
+    count, indexes = rule.succeeded_count, rule.succeeded_indexes
+    if count is None and indexes is None:
+        found.append(required(path, "at least one of succeededCount or succeededIndexes must be specified"))
+    total = 0
+    if indexes is not None:
+        at = path.child("succeededIndexes")
+        if len(indexes) > _MAX_INDEXES_TEXT:
+            found.append(too_long(at, _MAX_INDEXES_TEXT))
+        try:
+            total = count_indexes(indexes, completions)
+        except ValueError as error:
+            found.append(invalid(at, indexes, f"error parsing succeededIndexes: {error}"))
+    if count is not None:
+        at = path.child("succeededCount")
+        found += nonnegative(count, at)
+        if count > completions:
+            detail = f"must be less than or equal to {completions} (the number of specified completions)"
+            found.append(invalid(at, count, detail))
+        if indexes is not None and count > total:
+            where = "the number of indexes in the specified succeededIndexes field"
+            found.append(invalid(at, count, f"must be less than or equal to {total} ({where})"))
+    return found
+
+
+def count_indexes(text: str, completions: int) -> int:
+    """How many indexes `0,2-4` names, in rising order and each below `completions`; else ValueError."""
+    total, last = 0, -1
+    for interval in text.split(",") if text else ():
+        parts = interval.split("-")
+        if len(parts) > 2:
+            rule = "an index interval can have at most two parts separated by '-'"
+            raise ValueError(f"the fragment {quote(interval)} violates the requirement that {rule}")
+        first = before = last
+        for position, part in enumerate(parts):
+            if not (part.isascii() and part.isdecimal()):
+                raise ValueError(f"cannot convert string to integer for index: {quote(part)}")
+            if int(part) >= completions:
+                raise ValueError(f"too large index: {quote(part)}")
+            if int(part) <= before:
+                raise ValueError(f"non-increasing order, previous: {before}, current: {int(part)}")
+            before = int(part)
+            first = first if position else before
+        last = before
+        total += last - first + 1
+    return total
 
 
 def _restart_policy(spec: batch_v1.JobSpec, path: Path) -> Findings:
