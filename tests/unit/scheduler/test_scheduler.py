@@ -53,7 +53,7 @@ async def running() -> AsyncIterator[Cluster]:
     client = ApiClient(app)  # type: ignore[arg-type]
     await client.create(core_v1.Namespace(metadata=ObjectMeta(name="default")))
     informers = Informers(client, detect_mutations=True)
-    recorder = Recorder(client, "default-scheduler", series=True)
+    recorder = Recorder(client, "default-scheduler", "test", series=True)
     scheduler = Scheduler(client, informers, recorder)
     informers.start()
     task = asyncio.create_task(scheduler.run())
