@@ -8,12 +8,18 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from podling.api import certificates_v1, names, times
+from podling.api.certificates_v1 import CertificateSigningRequest
 from podling.apiserver.resources import printing
+from podling.apiserver.resources.certificates import signers
 from podling.apiserver.strategy import Context, Strategy
-from podling.machinery.validation import Findings, Path, duplicate, each, forbidden, invalid, not_supported, required
+from podling.machinery.validation import Findings, Path, duplicate, forbidden, invalid, not_supported, required
 
 _SPEC = Path("spec")
-_CONDITIONS = Path("status").child("conditions")
+_STATUS = Path("status")
+_CONDITIONS = _STATUS.child("conditions")
+_LEGACY = "kubernetes.io/legacy-unknown"
+_DECISIONS = ("Approved", "Denied")
+_FINAL = (*_DECISIONS, "Failed")
 _USAGES = (
     "any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment",
     "decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel",
@@ -22,7 +28,7 @@ _USAGES = (
 )  # fmt: skip
 
 
-class CertificateSigningRequestStrategy(Strategy[certificates_v1.CertificateSigningRequest]):
+class CertificateSigningRequestStrategy(Strategy[CertificateSigningRequest]):
     has_status = True
     selectable_fields = ("spec.signerName",)
     columns = (
@@ -34,91 +40,32 @@ class CertificateSigningRequestStrategy(Strategy[certificates_v1.CertificateSign
         printing.text("Condition"),
     )
 
-    def prepare_create(self, obj: certificates_v1.CertificateSigningRequest, context: Context) -> None:
+    def prepare_create(self, obj: CertificateSigningRequest, context: Context) -> None:
         spec = obj.spec
         spec.username, spec.uid = context.user.name, context.user.uid or None
         spec.groups = list(context.user.groups) or None
         spec.extra = {k: list(v) for k, v in context.user.extra.items()} or None
         obj.status = certificates_v1.CertificateSigningRequestStatus()
 
-    def validate(self, obj: certificates_v1.CertificateSigningRequest) -> Findings:
-        spec = obj.spec
-        found: Findings = []
-        try:
-            _check_pem(spec.request)
-        except ValueError as error:
-            found.append(invalid(_SPEC.child("request"), spec.request, str(error)))
-        usages = spec.usages or []
-        if not usages:
-            found.append(required(_SPEC.child("usages")))
-        for index, usage in enumerate(usages):
-            if usage not in _USAGES:
-                found.append(not_supported(_SPEC.child("usages").index(index), usage, _USAGES))
-            if usage in usages[:index]:
-                found.append(duplicate(_SPEC.child("usages").index(index), usage))
-        found += _signer_name(spec.signer_name, _SPEC.child("signerName"))
-        seconds = spec.expiration_seconds
-        if seconds is not None and seconds < 600:
-            at = _SPEC.child("expirationSeconds")
-            found.append(invalid(at, seconds, "may not specify a duration less than 600 seconds (10 minutes)"))
-        return found
+    def validate(self, obj: CertificateSigningRequest) -> Findings:
+        return _whole(obj, None)
 
-    def prepare_update(
-        self,
-        new: certificates_v1.CertificateSigningRequest,
-        old: certificates_v1.CertificateSigningRequest,
-        context: Context,
-    ) -> None:
+    def prepare_update(self, new: CertificateSigningRequest, old: CertificateSigningRequest, context: Context) -> None:
         new.spec = old.spec
 
-    def validate_update(
-        self, new: certificates_v1.CertificateSigningRequest, old: certificates_v1.CertificateSigningRequest
-    ) -> Findings:
-        return []
+    def validate_update(self, new: CertificateSigningRequest, old: CertificateSigningRequest) -> Findings:
+        return _whole(new, old) + _kept(new, old) + _undecided(new, old) + _certificate_kept(new, old, settable=False)
 
     def prepare_status_update(
-        self,
-        new: certificates_v1.CertificateSigningRequest,
-        old: certificates_v1.CertificateSigningRequest,
-        context: Context,
+        self, new: CertificateSigningRequest, old: CertificateSigningRequest, context: Context
     ) -> None:
-        # Approval and denial are said elsewhere.
-        decided = [c for c in old.status.conditions or () if c.type in ("Approved", "Denied")]
-        rest = [c for c in new.status.conditions or () if c.type not in ("Approved", "Denied")]
-        new.status.conditions = [*decided, *rest] or None
-        self.stamp(new, old, context)
+        _stamp(new, old, context)
 
-    def stamp(
-        self,
-        new: certificates_v1.CertificateSigningRequest,
-        old: certificates_v1.CertificateSigningRequest,
-        context: Context,
-    ) -> None:
-        """Times of conditions that are new or changed."""
-        now = times.format(context.now)
-        before = {c.type: c for c in old.status.conditions or ()}
-        for condition in new.status.conditions or ():
-            previous = before.get(condition.type)
-            if not condition.last_update_time:
-                condition.last_update_time = now
-            if not condition.last_transition_time:
-                same = previous is not None and previous.status == condition.status
-                condition.last_transition_time = previous.last_transition_time if previous and same else now
-
-    def validate_status_update(
-        self, new: certificates_v1.CertificateSigningRequest, old: certificates_v1.CertificateSigningRequest
-    ) -> Findings:
-        found = _conditions(new.status.conditions or [])
-        at = Path("status").child("certificate")
-        if old.status.certificate and new.status.certificate != old.status.certificate:
-            found.append(forbidden(at, "updates may not modify a certificate once it is set"))
-        return found + _kept(new, old)
+    def validate_status_update(self, new: CertificateSigningRequest, old: CertificateSigningRequest) -> Findings:
+        return _whole(new, old) + _kept(new, old) + _undecided(new, old) + _certificate_kept(new, old, settable=True)
 
     def prepare_approval(
-        self,
-        new: certificates_v1.CertificateSigningRequest,
-        old: certificates_v1.CertificateSigningRequest,
-        context: Context,
+        self, new: CertificateSigningRequest, old: CertificateSigningRequest, context: Context
     ) -> None:
         """certificatesigningrequests/approval: only conditions change."""
         conditions = new.status.conditions
@@ -126,17 +73,18 @@ class CertificateSigningRequestStrategy(Strategy[certificates_v1.CertificateSign
         new.status = certificates_v1.CertificateSigningRequestStatus(
             certificate=old.status.certificate, conditions=conditions
         )
-        self.stamp(new, old, context)
+        _stamp(new, old, context)
 
-    def validate_approval(
-        self, new: certificates_v1.CertificateSigningRequest, old: certificates_v1.CertificateSigningRequest
-    ) -> Findings:
-        return _conditions(new.status.conditions or []) + _kept(new, old)
+    def validate_approval(self, new: CertificateSigningRequest, old: CertificateSigningRequest) -> Findings:
+        return _whole(new, old) + _kept(new, old) + _certificate_kept(new, old, settable=False)
 
-    def fields(self, obj: certificates_v1.CertificateSigningRequest) -> dict[str, str]:
+    def validate_name(self, name: str, *, prefix: bool) -> list[str]:
+        return names.path_segment(name, prefix=prefix)
+
+    def fields(self, obj: CertificateSigningRequest) -> dict[str, str]:
         return {"spec.signerName": obj.spec.signer_name}
 
-    def row(self, obj: certificates_v1.CertificateSigningRequest, now: datetime) -> list[Any]:
+    def row(self, obj: CertificateSigningRequest, now: datetime) -> list[Any]:
         seconds = obj.spec.expiration_seconds
         return [
             printing.name(obj.metadata),
@@ -148,69 +96,156 @@ class CertificateSigningRequestStrategy(Strategy[certificates_v1.CertificateSign
         ]
 
 
-def _check_pem(request: str) -> None:
-    """Raises ValueError with upstream's text."""
-    try:
-        text = base64.b64decode(request, validate=True).decode()
-    except (ValueError, UnicodeDecodeError):
-        text = ""
-    if "-----BEGIN CERTIFICATE REQUEST-----" not in text:
-        raise ValueError("PEM block type must be CERTIFICATE REQUEST")
-    from cryptography import x509
-
-    x509.load_pem_x509_csr(text.encode())
-
-
-def _signer_name(name: str, path: Path) -> Findings:
-    if not name:
-        return [required(path)]
-    domain, slash, rest = name.partition("/")
-    if not slash or "/" in rest:
-        return [invalid(path, name, "must be a fully qualified domain and path of the form 'example.com/signer-name'")]
-    found = each(path, domain, names.dns_subdomain(domain))
-    if "." not in domain:
-        found.append(invalid(path, domain, "should be a domain with at least two segments separated by dots"))
-    return found + each(path, rest, names.dns_subdomain(rest))
+def _stamp(new: CertificateSigningRequest, old: CertificateSigningRequest, context: Context) -> None:
+    """Times of conditions that are new or changed."""
+    now = times.format(context.now)
+    for condition in new.status.conditions or ():
+        condition.last_update_time = condition.last_update_time or now
+        if not condition.last_transition_time:
+            same = (
+                c.last_transition_time
+                for c in old.status.conditions or ()
+                if (c.type, c.status) == (condition.type, condition.status) and c.last_transition_time
+            )
+            condition.last_transition_time = next(same, now)
 
 
-def _conditions(conditions: Sequence[certificates_v1.CertificateSigningRequestCondition]) -> Findings:
-    found: Findings = []
-    types: set[str] = set()
-    for index, condition in enumerate(conditions):
-        at = _CONDITIONS.index(index)
-        if not condition.type:
-            found.append(required(at.child("type")))
-        if condition.type in types:
-            found.append(duplicate(at.child("type"), condition.type))
-        types.add(condition.type)
-        if condition.type in ("Approved", "Denied", "Failed"):
-            if condition.status != "True":
-                found.append(not_supported(at.child("status"), condition.status, ("True",)))
-        elif condition.status not in ("True", "False", "Unknown"):
-            found.append(not_supported(at.child("status"), condition.status, ("False", "True", "Unknown")))
-        if {"Approved", "Denied"} <= types and condition.type in ("Approved", "Denied"):
-            detail = "Approved and Denied conditions are mutually exclusive"
-            found.append(invalid(at.child("type"), condition.type, detail))
+def _whole(obj: CertificateSigningRequest, old: CertificateSigningRequest | None) -> Findings:
+    """The whole object; what is wrong in an `old` one already may stay so."""
+    found = _request(obj.spec.request, _SPEC.child("request"))
+    found += _usages(obj.spec.usages or [], (old.spec.usages or []) if old is not None else [])
+    name, at = obj.spec.signer_name, _SPEC.child("signerName")
+    if name == _LEGACY and (old is None or old.spec.signer_name != _LEGACY):
+        found.append(invalid(at, name, "the legacy signerName is not allowed via this API version"))
+    else:
+        found += signers.signer_name(name, at)
+    seconds = obj.spec.expiration_seconds
+    if seconds is not None and seconds < 600:
+        at = _SPEC.child("expirationSeconds")
+        found.append(invalid(at, seconds, "may not specify a duration less than 600 seconds (10 minutes)"))
+    found += _conditions(obj.status.conditions or [], (old.status.conditions or []) if old is not None else [])
+    certificate = obj.status.certificate
+    known = old is not None and (certificate == old.status.certificate or _certificate_problem(old.status.certificate))
+    if not known and (problem := _certificate_problem(certificate)):
+        found.append(invalid(_STATUS.child("certificate"), "<certificate data>", problem))
     return found
 
 
-def _kept(new: certificates_v1.CertificateSigningRequest, old: certificates_v1.CertificateSigningRequest) -> Findings:
+def _request(request: str, path: Path) -> Findings:
+    """A signed PKCS#10 request in PEM."""
+    from cryptography import x509
+
+    block = next(signers.blocks(base64.b64decode(request).decode(errors="replace")), None)
+    if block is None or block.type != "CERTIFICATE REQUEST":
+        return [invalid(path, request, "PEM block type must be CERTIFICATE REQUEST")]
+    try:
+        parsed = x509.load_der_x509_csr(block.der)
+        if not parsed.is_signature_valid:
+            return [invalid(path, request, "x509: invalid signature: parent certificate cannot sign this request")]
+    except (ValueError, x509.UnsupportedGeneralNameType) as error:
+        return [invalid(path, request, f"x509: malformed certificate request: {error}")]
+    return []
+
+
+def _usages(usages: Sequence[str], old: Sequence[str]) -> Findings:
+    path = _SPEC.child("usages")
+    found: Findings = [] if usages else [required(path)]
+    if set(old) <= set(_USAGES):
+        for index, usage in enumerate(usages):
+            if usage not in _USAGES:
+                found.append(not_supported(path.index(index), usage, _USAGES))
+    if len(set(old)) == len(old):
+        for index, usage in enumerate(usages):
+            if usage in usages[:index]:
+                found.append(duplicate(path.index(index), usage))
+    return found
+
+
+def _conditions(
+    conditions: Sequence[certificates_v1.CertificateSigningRequestCondition],
+    old: Sequence[certificates_v1.CertificateSigningRequestCondition],
+) -> Findings:
+    found: Findings = []
+    before = [c.type for c in old]
+    types: set[str] = set()
+    for index, condition in enumerate(conditions):
+        at = _CONDITIONS.index(index)
+        if not condition.type and "" not in before:
+            found.append(required(at.child("type")))
+        supported = ("True",) if condition.type in _FINAL else ("False", "True", "Unknown")
+        if not condition.status:
+            found.append(required(at.child("status")))
+        elif condition.status not in supported:
+            found.append(not_supported(at.child("status"), condition.status, supported))
+        other = {"Approved": "Denied", "Denied": "Approved"}.get(condition.type)
+        if other in types and not set(_DECISIONS) <= set(before):
+            detail = "Approved and Denied conditions are mutually exclusive"
+            found.append(invalid(at.child("type"), condition.type, detail))
+        if condition.type in types and len(set(before)) == len(before):
+            found.append(duplicate(at.child("type"), condition.type))
+        types.add(condition.type)
+    return found
+
+
+def _of_type(obj: CertificateSigningRequest, kind: str) -> list[certificates_v1.CertificateSigningRequestCondition]:
+    return [c for c in obj.status.conditions or () if c.type == kind]
+
+
+def _kept(new: CertificateSigningRequest, old: CertificateSigningRequest) -> Findings:
     """What was decided stays decided."""
-    now = {c.type for c in new.status.conditions or ()}
     return [
-        forbidden(_CONDITIONS, f'updates may not remove a condition of type "{condition.type}"')
-        for condition in old.status.conditions or ()
-        if condition.type in ("Approved", "Denied", "Failed") and condition.type not in now
+        forbidden(_CONDITIONS, f'updates may not remove a condition of type "{kind}"')
+        for kind in _FINAL
+        if len(_of_type(new, kind)) < len(_of_type(old, kind))
     ]
 
 
-def _state(obj: certificates_v1.CertificateSigningRequest) -> str:
+def _undecided(new: CertificateSigningRequest, old: CertificateSigningRequest) -> Findings:
+    """Decisions are taken under /approval."""
+    found: Findings = []
+    for kind in _DECISIONS:
+        now, before = _of_type(new, kind), _of_type(old, kind)
+        if len(now) > len(before):
+            found.append(forbidden(_CONDITIONS, f'updates may not add a condition of type "{kind}"'))
+        elif len(now) == len(before) and now != before:
+            found.append(forbidden(_CONDITIONS, f'updates may not modify a condition of type "{kind}"'))
+    return found
+
+
+def _certificate_kept(new: CertificateSigningRequest, old: CertificateSigningRequest, *, settable: bool) -> Findings:
+    at = _STATUS.child("certificate")
+    if (new.status.certificate or "") == (old.status.certificate or ""):
+        return []
+    if not settable:
+        return [forbidden(at, "updates may not set certificate content")]
+    if old.status.certificate:
+        return [forbidden(at, "updates may not modify existing certificate content")]
+    return []
+
+
+def _certificate_problem(certificate: str | None) -> str:
+    """What is wrong with the certificates that were issued; "" if there are none."""
+    if not certificate:
+        return ""
+    from cryptography import x509
+
+    count = 0
+    for block in signers.blocks(base64.b64decode(certificate).decode(errors="replace")):
+        if block.type != "CERTIFICATE":
+            return f'only CERTIFICATE PEM blocks are allowed, found "{block.type}"'
+        if block.headers:
+            return "no PEM block headers are permitted"
+        try:
+            x509.load_der_x509_certificate(block.der)
+        except ValueError as error:
+            return f"x509: malformed certificate: {error}"
+        count += 1
+    return "" if count else "must contain at least one CERTIFICATE PEM block"
+
+
+def _state(obj: CertificateSigningRequest) -> str:
     types = {c.type for c in obj.status.conditions or ()}
-    words: list[str] = [word for word in ("Approved", "Denied", "Failed") if word in types]
-    if "Denied" in words and "Approved" in words:
-        words.remove("Approved")
-    if not {"Approved", "Denied"} & set(words):
-        words.insert(0, "Pending")
-    if obj.status.certificate:
-        words.append("Issued")
-    return ",".join(words)
+    state = "Denied" if "Denied" in types else "Approved" if "Approved" in types else "Pending"
+    if "Failed" in types:
+        state += ",Failed"
+    return f"{state},Issued" if obj.status.certificate else state
