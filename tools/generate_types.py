@@ -30,7 +30,7 @@ SPECIAL = {
     "io.k8s.apimachinery.pkg.apis.meta.v1.Time": "Time",
     "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime": "MicroTime",
     "io.k8s.apimachinery.pkg.util.intstr.IntOrString": "IntOrString",
-    "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1": "dict[str, Any]",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1": "Json",
     "io.k8s.apimachinery.pkg.apis.meta.v1.Patch": "Any",
     "io.k8s.apimachinery.pkg.runtime.RawExtension": "Any",
     f"{APIEXTENSIONS}.JSON": "Any",
@@ -96,7 +96,7 @@ class Module:
             if PRERELEASE.search(ref):
                 return "Any"
             if ref in SPECIAL:
-                if SPECIAL[ref] in SCALARS:
+                if SPECIAL[ref] in (*SCALARS, "Json"):
                     self.scalars.add(SPECIAL[ref])
                 return SPECIAL[ref]
             module = module_of(ref)
@@ -147,6 +147,9 @@ class Module:
             self.helpers.add("OPTIONAL")
             annotation = f"Annotated[{annotation}, OPTIONAL]"
         name = f'name="{wire}", ' if camel(attribute) != wire else ""
+        if annotation == "Json":
+            self.scalars.add("NO_JSON")
+            return f"    {attribute}: Json = " + (f"field({name}default=NO_JSON)" if name else "NO_JSON")
         if not always or annotation == "Any":
             optional = annotation if annotation == "Any" else f"{annotation} | None"
             return f"    {attribute}: {optional} = " + (f"field({name}default=None)" if name else "None")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import field
 
-from podling.api.scalars import Time
+from podling.api.scalars import Json, NO_JSON, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -110,7 +110,7 @@ class ListMeta(ApiStruct):
 class ManagedFieldsEntry(ApiStruct):
     api_version: str | None = None
     fields_type: str | None = None
-    fields_v1: dict[str, Any] | None = None
+    fields_v1: Json = NO_JSON
     manager: str | None = None
     operation: str | None = None
     subresource: str | None = None

@@ -6,6 +6,8 @@ meaning are `quantity`, `times` and `intstr`.
 
 from __future__ import annotations
 
+import msgspec
+
 #: A resource amount such as `500m` or `1Gi`; a bare number is accepted on the wire.
 Quantity = str | int | float
 #: RFC 3339 with seconds, UTC: `2026-01-02T03:04:05Z`.
@@ -16,3 +18,7 @@ MicroTime = str
 IntOrString = int | str
 #: Bytes in standard base64.
 Base64 = str
+#: Any JSON, kept as the bytes it came in: field sets in managedFields, which most readers never look into.
+Json = msgspec.Raw
+#: None of it.
+NO_JSON = msgspec.Raw(b"")

@@ -43,13 +43,37 @@ def clone(obj: S) -> S:
 
 def to_dict(obj: Any) -> dict[str, Any]:
     """`obj` as wire-named dicts and lists."""
-    result: dict[str, Any] = msgspec.to_builtins(obj)
+    result: dict[str, Any] = msgspec.to_builtins(obj, enc_hook=_json)
     return result
+
+
+def _json(value: Any) -> Any:
+    """What msgspec does not take apart by itself: JSON that is kept as bytes."""
+    if isinstance(value, msgspec.Raw):
+        return msgspec.json.decode(value)
+    raise NotImplementedError(f"objects of type {type(value).__name__} have no wire form")
 
 
 def from_dict(data: Any, type_: type[S]) -> S:
     """Wire-named dicts and lists as a `type_`. Raises msgspec.ValidationError with the path of what is wrong."""
-    return msgspec.convert(data, type_)
+    try:
+        return msgspec.convert(data, type_)
+    except msgspec.ValidationError as error:
+        if "Expected `raw`" not in str(error):
+            raise
+        return msgspec.convert(_with_json(data), type_)
+
+
+def _with_json(value: Any) -> Any:
+    """`value` with the field sets of managedFields as bytes, which is how they are kept."""
+    if isinstance(value, list):
+        return [_with_json(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return {
+        key: msgspec.Raw(_encoder.encode(item)) if key == "fieldsV1" and isinstance(item, dict) else _with_json(item)
+        for key, item in value.items()
+    }
 
 
 def empty_list() -> list[Any]:
