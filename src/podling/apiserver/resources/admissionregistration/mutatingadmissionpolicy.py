@@ -17,6 +17,7 @@ OPERATIONS = ("*", "CONNECT", "CREATE", "UPDATE")
 
 
 class MutatingAdmissionPolicyStrategy(Strategy[v1.MutatingAdmissionPolicy]):
+    unconditional_update = False
     columns = (printing.NAME, printing.number("Mutations"), printing.text("ParamKind"), printing.AGE)
 
     def default(self, obj: v1.MutatingAdmissionPolicy) -> None:

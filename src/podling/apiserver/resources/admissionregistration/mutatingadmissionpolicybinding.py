@@ -13,6 +13,7 @@ from podling.machinery.validation import Findings
 
 
 class MutatingAdmissionPolicyBindingStrategy(Strategy[v1.MutatingAdmissionPolicyBinding]):
+    unconditional_update = False
     columns = policies.BINDING_COLUMNS
 
     def default(self, obj: v1.MutatingAdmissionPolicyBinding) -> None:

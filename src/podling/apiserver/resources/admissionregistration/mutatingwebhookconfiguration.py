@@ -13,6 +13,7 @@ from podling.machinery.validation import Findings
 
 
 class MutatingWebhookConfigurationStrategy(Strategy[v1.MutatingWebhookConfiguration]):
+    unconditional_update = False
     columns = (printing.NAME, printing.number("Webhooks"), printing.AGE)
 
     def default(self, obj: v1.MutatingWebhookConfiguration) -> None:

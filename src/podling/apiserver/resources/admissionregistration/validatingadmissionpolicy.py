@@ -22,6 +22,7 @@ _NOTHING = "validations or auditAnnotations must contain at least one item"
 
 class ValidatingAdmissionPolicyStrategy(Strategy[v1.ValidatingAdmissionPolicy]):
     has_status = True
+    unconditional_update = False
     columns = (printing.NAME, printing.number("Validations"), printing.text("ParamKind"), printing.AGE)
 
     def default(self, obj: v1.ValidatingAdmissionPolicy) -> None:

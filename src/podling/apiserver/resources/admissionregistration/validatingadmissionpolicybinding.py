@@ -15,6 +15,7 @@ _ACTIONS = ("Audit", "Deny", "Warn")
 
 
 class ValidatingAdmissionPolicyBindingStrategy(Strategy[v1.ValidatingAdmissionPolicyBinding]):
+    unconditional_update = False
     columns = policies.BINDING_COLUMNS
 
     def default(self, obj: v1.ValidatingAdmissionPolicyBinding) -> None:

@@ -13,6 +13,7 @@ from podling.machinery.validation import Findings
 
 
 class ValidatingWebhookConfigurationStrategy(Strategy[v1.ValidatingWebhookConfiguration]):
+    unconditional_update = False
     columns = (printing.NAME, printing.number("Webhooks"), printing.AGE)
 
     def default(self, obj: v1.ValidatingWebhookConfiguration) -> None:

@@ -19,6 +19,7 @@ _OMITTED = "<value omitted>"
 
 class ClusterTrustBundleStrategy(Strategy[certificates_v1.ClusterTrustBundle]):
     selectable_fields = ("spec.signerName",)
+    unconditional_update = False
     columns = (printing.NAME, printing.text("SignerName"))
 
     def validate(self, obj: certificates_v1.ClusterTrustBundle) -> Findings:

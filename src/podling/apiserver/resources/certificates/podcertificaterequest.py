@@ -40,6 +40,7 @@ _MARGIN = timedelta(minutes=10)
 class PodCertificateRequestStrategy(Strategy[PodCertificateRequest]):
     has_status = True
     selectable_fields = ("spec.signerName", "spec.podName", "spec.nodeName")
+    unconditional_update = False
     columns = (
         printing.NAME,
         printing.text("PodName"),

@@ -8,7 +8,7 @@ from typing import Any
 from podling.api import scheduling_v1
 from podling.apiserver.resources import printing
 from podling.apiserver.strategy import Column, Strategy
-from podling.machinery.validation import Findings, Path, forbidden, not_supported
+from podling.machinery.validation import Findings, Path, forbidden, immutable, not_supported
 
 _HIGHEST = 1_000_000_000
 _SYSTEM = {"system-node-critical": 2_000_001_000, "system-cluster-critical": 2_000_000_000}
@@ -32,12 +32,9 @@ class PriorityClassStrategy(Strategy[scheduling_v1.PriorityClass]):
         name = obj.metadata.name or ""
         found: Findings = []
         if name.startswith("system-"):
-            if _SYSTEM.get(name) != obj.value or obj.global_default:
-                detail = (
-                    "priority class names with 'system-' prefix are reserved for system use only. "
-                    f"error: {name} is not a known system priority class"
-                )
-                found.append(forbidden(Path("metadata").child("name"), detail))
+            if problem := _system_problem(obj):
+                detail = "priority class names with 'system-' prefix are reserved for system use only. error: "
+                found.append(forbidden(Path("metadata").child("name"), detail + problem))
         elif (obj.value or 0) > _HIGHEST:
             detail = f"maximum allowed value of a user defined priority is {_HIGHEST}"
             found.append(forbidden(Path("value"), detail))
@@ -49,9 +46,7 @@ class PriorityClassStrategy(Strategy[scheduling_v1.PriorityClass]):
         found: Findings = []
         if (new.value or 0) != (old.value or 0):
             found.append(forbidden(Path("value"), "may not be changed in an update."))
-        if new.preemption_policy != old.preemption_policy:
-            found.append(forbidden(Path("preemptionPolicy"), "may not be changed in an update."))
-        return found
+        return found + immutable(new.preemption_policy, old.preemption_policy, Path("preemptionPolicy"))
 
     def row(self, obj: scheduling_v1.PriorityClass, now: datetime) -> list[Any]:
         return [
@@ -61,3 +56,15 @@ class PriorityClassStrategy(Strategy[scheduling_v1.PriorityClass]):
             printing.age(obj.metadata, now),
             obj.preemption_policy or "",
         ]
+
+
+def _system_problem(obj: scheduling_v1.PriorityClass) -> str:
+    """Why this is not one of the classes that every cluster has; "" if it is."""
+    name = obj.metadata.name or ""
+    if name not in _SYSTEM:
+        return f"{name} is not a known system priority class"
+    if (obj.value or 0) != _SYSTEM[name]:
+        return f"value of {name} PriorityClass must be {_SYSTEM[name]}"
+    if obj.global_default:
+        return f"globalDefault of {name} PriorityClass must be false"
+    return ""

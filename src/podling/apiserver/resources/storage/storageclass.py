@@ -1,14 +1,25 @@
-"""StorageClasses."""
+"""StorageClasses: how volumes are made for claims."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from podling.api import names, storage_v1
+from podling.api import core_v1, storage_v1
 from podling.apiserver.resources import printing
+from podling.apiserver.resources.storage import drivers
 from podling.apiserver.strategy import Strategy
-from podling.machinery.validation import Findings, Path, each, forbidden, immutable, not_supported, one_of, required
+from podling.machinery.validation import (
+    Findings,
+    Path,
+    duplicate,
+    forbidden,
+    immutable,
+    label_name,
+    one_of,
+    required,
+)
 
 _MODES = ("Immediate", "WaitForFirstConsumer")
 _DEFAULT = "storageclass.kubernetes.io/is-default-class"
@@ -16,8 +27,7 @@ _BETA_DEFAULT = "storageclass.beta.kubernetes.io/is-default-class"
 
 
 def is_default(obj: storage_v1.StorageClass) -> bool:
-    annotations = obj.metadata.annotations or {}
-    return "true" in (annotations.get(_DEFAULT), annotations.get(_BETA_DEFAULT))
+    return drivers.is_default(obj.metadata, _DEFAULT, _BETA_DEFAULT)
 
 
 class StorageClassStrategy(Strategy[storage_v1.StorageClass]):
@@ -35,22 +45,11 @@ class StorageClassStrategy(Strategy[storage_v1.StorageClass]):
         obj.volume_binding_mode = obj.volume_binding_mode or "Immediate"
 
     def validate(self, obj: storage_v1.StorageClass) -> Findings:
-        at = Path("provisioner")
-        found: Findings = []
-        if not obj.provisioner:
-            found.append(required(at))
-        else:
-            found += each(at, obj.provisioner, names.qualified_name(obj.provisioner.lower()))
-        for key in obj.parameters or ():
-            if not key:
-                found.append(required(Path("parameters"), "field can not be empty."))
+        found = drivers.provisioner(obj.provisioner, Path("provisioner"))
+        found += drivers.parameters(obj.parameters, Path("parameters"))
         found += one_of(Path("reclaimPolicy"), obj.reclaim_policy, ("Delete", "Retain"))
-        mode = obj.volume_binding_mode
-        if not mode:
-            found.append(required(Path("volumeBindingMode")))
-        elif mode not in _MODES:
-            found.append(not_supported(Path("volumeBindingMode"), mode, _MODES))
-        return found
+        found += one_of(Path("volumeBindingMode"), obj.volume_binding_mode, _MODES, needed=True)
+        return found + _topologies(obj.allowed_topologies or [], Path("allowedTopologies"))
 
     def validate_update(self, new: storage_v1.StorageClass, old: storage_v1.StorageClass) -> Findings:
         found: Findings = []
@@ -72,3 +71,28 @@ class StorageClassStrategy(Strategy[storage_v1.StorageClass]):
             printing.go_bool(obj.allow_volume_expansion),
             printing.age(obj.metadata, now),
         ]
+
+
+def _topologies(terms: Sequence[core_v1.TopologySelectorTerm], path: Path) -> Findings:
+    found: Findings = []
+    seen: list[dict[str, set[str]]] = []
+    for index, term in enumerate(terms):
+        values: dict[str, set[str]] = {}
+        for position, expression in enumerate(term.match_label_expressions or ()):
+            at = path.child("matchLabelExpressions").index(position)
+            found += _topology(expression, at)
+            if expression.key in values:
+                found.append(duplicate(at.child("key"), expression.key))
+            values[expression.key] = set(expression.values)
+        if values in seen:
+            found.append(duplicate(path.index(index).child("matchLabelExpressions"), ""))
+        seen.append(values)
+    return found
+
+
+def _topology(expression: core_v1.TopologySelectorLabelRequirement, path: Path) -> Findings:
+    found: Findings = [] if expression.values else [required(path.child("values"))]
+    for index, value in enumerate(expression.values):
+        if value in expression.values[:index]:
+            found.append(duplicate(path.child("values").index(index), value))
+    return found + label_name(expression.key, path.child("key"))
