@@ -147,7 +147,7 @@ class Selection:
         name = fields.get("metadata.name", "")
         if name and (self.namespace or not self.served.resource.namespaced):
             return Scope(key=self.served.key(self.namespace, name))
-        indexed = self.served.strategy.indexed_field
+        indexed = self.served.indexed_field
         if indexed and indexed in fields and self.served.cache.indexed:
             return Scope(value=fields[indexed])
         return Scope(namespace=self.namespace)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from podling.api import registry
@@ -13,23 +15,35 @@ from podling.apiserver.strategy import Strategy
 
 
 class Served:
-    """`cache` is None for a virtual resource. `view` is set if the stored objects are of another kind or version."""
+    """`cache` is None for a virtual resource. `view` is set if the stored objects are of another kind or version.
+
+    The strategy is made when it is first asked for: most kinds are never used in the first second of a cluster.
+    """
 
     def __init__(
         self,
         resource: Resource,
-        strategy: Strategy[Any],
+        strategy: Callable[[], Strategy[Any]],
         cache: ResourceCache | None,
         *,
         codec: Codec,
         view: View | None = None,
     ) -> None:
         self.resource = resource
-        self.strategy = strategy
+        self._make_strategy = strategy
         self._cache = cache
         self.codec = codec
         self.view = view
         self.prefix = cache.prefix if cache else ""
+
+    @cached_property
+    def strategy(self) -> Strategy[Any]:
+        return self._make_strategy()
+
+    @property
+    def indexed_field(self) -> str:
+        """The field selector that the cache has an index for, "" if it has none."""
+        return INDEXED.get(self.resource.qualified, "")
 
     @property
     def cache(self) -> ResourceCache:
@@ -45,7 +59,7 @@ class Served:
         return f"{namespace}/{name}" if self.resource.namespaced else name
 
 
-def install(hub: WatchCache, resource: Resource, strategy: Strategy[Any]) -> Served:
+def install(hub: WatchCache, resource: Resource, strategy: Callable[[], Strategy[Any]]) -> Served:
     """A built-in resource, ready to be served; an alias shares the cache of what it is another view of."""
     codec: Codec = LazyCodec(resource)
     if resource.virtual:
@@ -61,10 +75,15 @@ def install(hub: WatchCache, resource: Resource, strategy: Strategy[Any]) -> Ser
         view = views.view_of(resource, codec)
     stored_codec: Codec = codec if view is None else LazyCodec(stored)
     cache = hub.cache(prefix_of(stored.group, stored.name), stored_codec)
-    if strategy.indexed_field and not cache.indexed and view is None:
-        field = strategy.indexed_field
-        cache.index_by(lambda obj: strategy.fields(obj).get(field, ""))
-    return Served(resource, strategy, cache, codec=codec, view=view)
+    served = Served(resource, strategy, cache, codec=codec, view=view)
+    field = served.indexed_field
+    if field and not cache.indexed and view is None:
+        cache.index_by(lambda obj: served.strategy.fields(obj).get(field, ""))
+    return served
+
+
+#: Fields by which node agents watch: lists and watches of one value touch only what has it.
+INDEXED = {"pods": "spec.nodeName"}
 
 
 #: What is stored as what: one list of objects, shown in two ways.

@@ -100,9 +100,6 @@ class Strategy(Generic[T]):
     #: () means upstream's default: Name and Age.
     columns: tuple[Column, ...] = ()
 
-    #: A selectable field by which lists and watches are indexed (pods by spec.nodeName).
-    indexed_field: str = ""
-
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
         #: metadata.generation counts the changes of `desired`.

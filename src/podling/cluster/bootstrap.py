@@ -11,12 +11,11 @@ from typing import Any, TypeVar
 from podling.api import core_v1, discovery_v1, errors, meta_v1, rbac_v1, scheduling_v1
 from podling.api.struct import clone
 from podling.client.base import Client
+from podling.cluster.certificates import PROXY_USER
 from podling.cluster.config import ClusterConfig
 
 T = TypeVar("T")
 
-#: Who a node's service proxy, network policies and cluster DNS are.
-PROXY_USER = "system:kube-proxy"
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 

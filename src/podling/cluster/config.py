@@ -66,6 +66,12 @@ class ClusterConfig(msgspec.Struct, kw_only=True, omit_defaults=False, forbid_un
         """This machine's address on the node network (simulated clusters only speak of it)."""
         return str(ipaddress.ip_network(self.node_cidr)[1])
 
+    def node_ip(self, index: int) -> str:
+        """The address of the node with `index` (from 0): this machine's own if there is but one node."""
+        if self.simulate:
+            return "127.0.0.1"
+        return self.host_ip if self.nodes == 1 else str(ipaddress.ip_network(self.node_cidr)[11 + index])
+
     @property
     def server(self) -> str:
         """The API server's URL for people on this machine."""

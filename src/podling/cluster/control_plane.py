@@ -19,9 +19,9 @@ from podling.apiserver.handlers.streaming import Streaming
 from podling.client.client import ApiClient
 from podling.client.events import Recorder
 from podling.client.informer import Informers
-from podling.cluster import bootstrap, networking, progress
+from podling.cluster import bootstrap, certificates, networking, progress
 from podling.cluster.config import ClusterConfig, Layout
-from podling.cluster.pki import Pki, kubeconfig, write_kubeconfig
+from podling.cluster.pki import Pki
 from podling.controllers.base import Config
 from podling.controllers.manager import ControllerManager
 from podling.scheduler.scheduler import Scheduler
@@ -105,30 +105,6 @@ class ControlPlane:
             before = self._store.revision
 
 
-def certificates(config: ClusterConfig, paths: Layout) -> Pki:
-    """The cluster's PKI with all that its parts need, and the administrator's kubeconfig."""
-    pki = Pki(paths.pki, config.name)
-    admin = pki.client("admin", "kubernetes-admin", ("system:masters",))
-    write_kubeconfig(
-        paths.kubeconfig,
-        kubeconfig(
-            server=config.server,
-            ca=pki.ca.certificate,
-            cluster=config.name,
-            user=f"{config.name}-admin",
-            certificate=admin.certificate,
-            key=admin.key,
-        ),
-    )
-    for index, name in enumerate(config.node_names):
-        user = f"system:node:{name}"
-        pki.client(f"node-{name}", user, ("system:nodes",))
-        pki.client(f"proxy-{name}", bootstrap.PROXY_USER, ("system:node-proxiers",))
-        address = "127.0.0.1" if config.simulate else networking.node_ip(config, index)
-        pki.serving(f"kubelet-{name}", user, dns=(name,), ips=(address,))
-    return pki
-
-
 def run(config: ClusterConfig, paths: Layout) -> None:
     """The control plane's process, until SIGTERM."""
     import uvloop
@@ -142,11 +118,8 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
 
     began = clock.real_seconds()
     pki = Pki(paths.pki, config.name)
-    names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", config.name]
-    names.append(f"kubernetes.default.svc.{config.cluster_domain}")
-    addresses = ["127.0.0.1", "::1", config.api_service_ip, config.host_ip, *config.listen]
-    serving = pki.serving("apiserver", "kube-apiserver", dns=names, ips=addresses)
-    kubelet_client = pki.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",))
+    serving = certificates.api_server(pki, config)
+    kubelet_client = certificates.kubelet_client(pki)
     plane = ControlPlane(config, SqliteStore(paths.store), pki)
     streaming = plane.streaming(
         ca=pki.path("ca.crt"), certificate=kubelet_client.certificate_path, key=kubelet_client.key_path

@@ -25,18 +25,12 @@ def node_network(config: ClusterConfig) -> NodeNetworkConfig:
     )
 
 
-def node_ip(config: ClusterConfig, index: int) -> str:
-    """The address of the node with `index` (from 0): this machine's own if there is but one node."""
-    network = node_network(config)
-    return network.host_ip if config.nodes == 1 else network.node_ip(index + 1)
-
-
 def pod_network(config: ClusterConfig, paths: Layout, index: int, pod_cidrs: tuple[str, ...]) -> PodNetworkConfig:
     """The pods' network on the node with `index`, seen from inside that node's network namespace."""
     return PodNetworkConfig(
         pod_cidrs=pod_cidrs,
         state_file=str(paths.node_run(config.node_names[index]) / "leases.json"),
-        node_ip=node_ip(config, index),
+        node_ip=config.node_ip(index),
         bridge=f"{config.short_id}-pods",
         pod_ranges=(config.pod_cidr,),
         service_ranges=(config.service_cidr,),

@@ -78,7 +78,7 @@ class Node:
     def __init__(self, config: ClusterConfig, paths: Layout, index: int) -> None:
         self.config, self.paths, self.index = config, paths, index
         self.name = config.node_names[index]
-        self.ip = networking.node_ip(config, index)
+        self.ip = config.node_ip(index)
         self.directory = paths.node(self.name)
         self.run_directory = paths.node_run(self.name)
         for directory in (self.directory, self.run_directory):

@@ -248,23 +248,23 @@ def main(paths: Layout) -> int:
     config = load(paths)
     if held is None or config is None:
         return 1
+    ground = _fork_child(lambda: _lay_ground(config, paths))
     for module in SHARED_MODULES:
         importlib.import_module(module)
-    from podling.cluster import control_plane
-
     # What is loaded now is never collected: the collector would write to every page and end the sharing.
     gc.collect()
     gc.freeze()
-    control_plane.certificates(config, paths)
-    if not config.simulate:
-        _in_child(lambda: _set_up_network(config, paths))
+    if os.waitstatus_to_exitcode(os.waitpid(ground, 0)[1]):
+        progress.report("failed", f"{last_line(paths.log('supervisor'))} (in {paths.log('supervisor')})")
+        return 1
     Supervisor(parts(config, paths), paths).run()
     os.unlink(paths.pid)
     return 0
 
 
-def _in_child(work: Callable[[], None]) -> None:
-    """Run `work` in a child and wait: its sockets and threads must not be there when the parts are forked."""
+def _fork_child(work: Callable[[], None]) -> int:
+    """Run `work` in a child, on another core than the imports; its sockets and threads end with it. Gives its pid."""
+    sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
         code = 1
@@ -272,15 +272,19 @@ def _in_child(work: Callable[[], None]) -> None:
             work()
             code = 0
         except BaseException:
-            _log.exception("setting up the node network failed")
+            _log.exception("preparing the cluster failed")
         finally:
             sys.stderr.flush()
             os._exit(code)
-    if os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
-        sys.exit(1)
+    return pid
 
 
-def _set_up_network(config: ClusterConfig, paths: Layout) -> None:
-    from podling.cluster import networking
+def _lay_ground(config: ClusterConfig, paths: Layout) -> None:
+    """What must be there before any part: certificates and the node network."""
+    from podling.cluster import certificates
 
-    networking.set_up(config, paths)
+    certificates.make(config, paths)
+    if not config.simulate:
+        from podling.cluster import networking
+
+        networking.set_up(config, paths)

@@ -115,7 +115,7 @@ def _meant(selection: Selection, entry: Entry) -> bool:
     if scope.key:
         return entry.key == scope.key
     if scope.value is not None:
-        field = served.strategy.indexed_field
+        field = served.indexed_field
         if served.strategy.fields(entry.object).get(field, "") != scope.value:
             return False
     return selection.matches is None or selection.matches(entry)

@@ -62,6 +62,6 @@ def _in_scope(call: Call, selection: listing.Selection, key: str, change: Change
         return key.startswith(scope.namespace + "/")
     if scope.value is not None:
         strategy = call.served.strategy
-        field = strategy.indexed_field
+        field = call.served.indexed_field
         return any(e and strategy.fields(e.object).get(field, "") == scope.value for e in (change.old, change.new))
     return True

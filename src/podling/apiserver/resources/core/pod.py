@@ -17,7 +17,6 @@ from podling.machinery.validation import Findings, Path, not_supported, required
 
 class PodStrategy(Strategy[core_v1.Pod]):
     has_status = True
-    indexed_field = "spec.nodeName"
     selectable_fields = (
         "spec.nodeName",
         "spec.restartPolicy",
