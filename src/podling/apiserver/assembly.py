@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from podling.apiserver.authz.escalation_plugin import EscalationCheck
 from podling.apiserver.authz.reviews import Reviews
 from podling.apiserver.call import Answer
 from podling.apiserver.entry import Change, Entry
+from podling.apiserver.event_ttl import EventTtl
 from podling.apiserver.handlers.kubelets import Kubelets, client_tls
 from podling.apiserver.handlers.streaming import Streaming
 from podling.apiserver.handlers.subresources import reviewing
@@ -40,6 +42,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     node_port_range: str = "30000-32767"
     signing_key: bytes = b""
     issuer: str = "https://kubernetes.default.svc.cluster.local"
+    #: Seconds that an event stays after its last write; 0 keeps it for ever.
+    event_ttl: float = 3600.0
 
 
 class _Cached:
@@ -59,6 +63,7 @@ class Assembly:
         self.app = ApiServer(store)
         self.settings = settings
         self.authorizer = Authorizer()
+        self._event_ttl: EventTtl | None = None
         self._escalation = EscalationCheck(self.app, self.authorizer)
         self.app.authorizer = self.authorizer.authorize
         self.app.admission = default_chain(self.app, (NodeRestriction(self.app), self._escalation))
@@ -97,6 +102,17 @@ class Assembly:
             (entry.object for entry in services.cache.all()),
             node_ports=(int(first), int(last)),
         )
+
+        events = self.app.lookup("", "events")
+        if events is not None and self.settings.event_ttl > 0:
+            self._event_ttl = EventTtl(self.app.hub, events.cache, timedelta(seconds=self.settings.event_ttl))
+            self._event_ttl.start()
+
+    async def close(self) -> None:
+        """End all watches and timers; the store stays open."""
+        if self._event_ttl is not None:
+            await self._event_ttl.close()
+        await self.app.close()
 
     def _follow(self, kind: type[Any], observe: Callable[[str, Any], None]) -> None:
         """Tell of every object of a kind: those that are there, and each change at the moment it happens."""

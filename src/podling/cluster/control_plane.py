@@ -89,7 +89,7 @@ class ControlPlane:
         if self._recorder is not None:
             await self._recorder.close()
         await self.informers.close()
-        await self.app.close()
+        await self._server.close()
         await self._store.close()
 
     def streaming(self, *, ca: Path, certificate: Path, key: Path) -> Streaming:
