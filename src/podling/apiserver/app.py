@@ -100,7 +100,8 @@ class ApiServer:
 
     def install(self, resource: Resource, strategy: Strategy[Any] | None = None) -> Served:
         """Serve a resource from now on (a custom one may come at any time)."""
-        item = serving.install(self.hub, resource, strategy or _plain(resource))
+        make = (lambda: strategy) if strategy is not None else (lambda: _plain(resource))
+        item = serving.install(self.hub, resource, make)
         self.served[resource.group, resource.version, resource.name] = item
         self.generation += 1
         return item
@@ -156,6 +157,7 @@ class ApiServer:
     async def close(self) -> None:
         """End all watches; the store stays open."""
         self.ready = False
+        await self.admission.close()
         await self.hub.close()
 
     # Requests

@@ -41,6 +41,13 @@ class Attributes(msgspec.Struct):
     options: Any = None
     #: Wire name of the object's kind if it is not the resource's (Scale, Binding, Eviction).
     kind: str = ""
+    #: For the audit log.
+    annotations: dict[str, str] = {}
+    #: What the plugins changed makes others ask to be called once more; they are, when `again` is set.
+    reinvoke: bool = False
+    again: bool = False
+    #: What plugins note for themselves from the first round to the second.
+    notes: dict[str, Any] = {}
 
     @property
     def qualified(self) -> str:
@@ -61,6 +68,8 @@ class Plugin:
     subresources: frozenset[str] | None = frozenset(("",))
     mutates = False
     validates = False
+    #: False as long as there is nothing that it could do: then it costs nothing.
+    active = True
 
     def __init__(self, app: ApiServer) -> None:
         self.app = app
@@ -78,6 +87,9 @@ class Plugin:
     async def validate(self, attributes: Attributes) -> None:
         """Raise StatusError to refuse."""
 
+    async def close(self) -> None:
+        """Let go of what it holds."""
+
 
 class Chain:
     """The plugins that a server asks."""
@@ -91,15 +103,28 @@ class Chain:
         self._chosen.clear()
 
     async def mutate(self, attributes: Attributes) -> bool:
-        """Ask all that change; whether there were any."""
+        """Ask all that change; whether there were any. They are asked once more if one of them wants it."""
+        asked = False
         mutating = self._for(attributes)[0]
         for plugin in mutating:
-            await plugin.mutate(attributes)
-        return bool(mutating)
+            if plugin.active:
+                await plugin.mutate(attributes)
+                asked = True
+        if attributes.reinvoke:
+            attributes.again = True
+            for plugin in mutating:
+                if plugin.active:
+                    await plugin.mutate(attributes)
+        return asked
 
     async def validate(self, attributes: Attributes) -> None:
         for plugin in self._for(attributes)[1]:
-            await plugin.validate(attributes)
+            if plugin.active:
+                await plugin.validate(attributes)
+
+    async def close(self) -> None:
+        for plugin in self.plugins:
+            await plugin.close()
 
     def _for(self, attributes: Attributes) -> tuple[list[Plugin], list[Plugin]]:
         key = (attributes.operation, attributes.resource.qualified, attributes.subresource)
