@@ -104,6 +104,10 @@ def _follow(reader: int, paths: Layout, say: Say) -> None:
             stage, _, text = line.decode().partition(" ")
             if stage == "ready":
                 return
+            if stage == "taken":
+                raise ClusterError(
+                    "another `podling up` is starting this cluster: `podling status` shows how far it is"
+                )
             if stage == "failed":
                 down(paths, say=lambda _: None)
                 raise ClusterError(text)

@@ -1,6 +1,7 @@
 """How a cluster that starts in the background tells the command line how far it is: lines in an inherited pipe.
 
-Each line is `<stage> <text>`; the stages are `step` (something is done), `ready` (all of it is) and `failed`. The pipe
+Each line is `<stage> <text>`; the stages are `step` (something is done), `ready` (all of it is), `failed`, and `taken`
+(somebody else is the cluster's supervisor). The pipe
 ends when the last process lets go of it, so a supervisor that dies is noticed at once.
 """
 

@@ -246,6 +246,8 @@ def main(paths: Layout) -> int:
     log.setup(os.environ.get("PODLING_LOG_LEVEL", "INFO"))
     held = hold_pid(paths)
     config = load(paths)
+    if held is None:
+        progress.report("taken", "")
     if held is None or config is None:
         return 1
     ground = _fork_child(lambda: _lay_ground(config, paths))
