@@ -15,6 +15,7 @@ from podling.kubelet.actions import container_hash
 from podling.kubelet.env import ConfigError, expand, mapping
 from podling.kubelet.pods import AnyContainer
 from podling.runtime.base import ContainerConfig, Device, Mount
+from podling.volumes.base import is_readonly
 
 _PROPAGATION = {"HostToContainer": "rslave", "Bidirectional": "rshared"}
 
@@ -121,6 +122,7 @@ def mounts(
 ) -> tuple[Mount, ...]:
     """The volume mounts in their order, then what the node agent adds. `volumes` are host paths by volume name."""
     made: list[Mount] = []
+    read_only = _read_only_volumes(pod)
     for mount in container.volume_mounts or ():
         path = volumes.get(mount.name)
         if path is None:
@@ -133,7 +135,7 @@ def mounts(
             Mount(
                 host_path=path,
                 container_path=os.path.join("/", mount.mount_path),
-                readonly=bool(mount.read_only),
+                readonly=bool(mount.read_only) or mount.name in read_only,
                 recursive_readonly=recursive,
                 propagation=_PROPAGATION.get(mount.mount_propagation or "", "private"),
             )
@@ -144,6 +146,11 @@ def mounts(
     if files.termination_log and container.termination_message_path:
         made.append(Mount(host_path=files.termination_log, container_path=container.termination_message_path))
     return tuple(made)
+
+
+def _read_only_volumes(pod: core_v1.Pod) -> set[str]:
+    """Volumes that no container may write to, whatever its mounts say."""
+    return {volume.name for volume in pod.spec.volumes or () if is_readonly(volume)}
 
 
 def expanded_sub_path(mount: core_v1.VolumeMount, environment: Mapping[str, str]) -> str:
@@ -181,12 +188,13 @@ def _recursive_read_only(mount: core_v1.VolumeMount) -> bool:
     return True
 
 
-def devices(container: AnyContainer, volumes: Mapping[str, str]) -> tuple[Device, ...]:
+def devices(pod: core_v1.Pod, container: AnyContainer, volumes: Mapping[str, str]) -> tuple[Device, ...]:
     """Raw block volumes."""
     made = []
+    read_only = _read_only_volumes(pod)
     for device in container.volume_devices or ():
         path = volumes.get(device.name)
         if path is None:
             raise ConfigError(f'cannot find volume "{device.name}" to pass into container "{container.name}"')
-        made.append(Device(path, device.device_path))
+        made.append(Device(path, device.device_path, "r" if device.name in read_only else "rwm"))
     return tuple(made)

@@ -175,7 +175,7 @@ class Starter:
             image=image,
             environment=environment,
             mounts=mounts,
-            devices=container_config.devices(container, where.volumes),
+            devices=container_config.devices(pod, container, where.volumes),
             node=container_config.Node(shared.memory_capacity, os.path.join(shared.config.root_dir, "seccomp")),
             target_pid_container=target,
         )

@@ -339,6 +339,40 @@ def test_the_containers_security_context_wins() -> None:
 
 
 @pytest.mark.parametrize(
+    ("volume", "mount", "readonly"),
+    [
+        ({"emptyDir": {}}, {}, False),
+        ({"emptyDir": {}}, {"readOnly": True}, True),
+        ({"hostPath": {"path": "/x"}}, {}, False),
+        ({"configMap": {"name": "c"}}, {}, True),
+        ({"configMap": {"name": "c"}}, {"readOnly": False}, True),
+        ({"secret": {"secretName": "s"}}, {}, True),
+        ({"downwardAPI": {"items": []}}, {}, True),
+        ({"projected": {"sources": []}}, {}, True),
+        ({"image": {"reference": "i"}}, {}, True),
+        ({"nfs": {"server": "s", "path": "/p"}}, {}, False),
+        ({"nfs": {"server": "s", "path": "/p", "readOnly": True}}, {}, True),
+        ({"persistentVolumeClaim": {"claimName": "c"}}, {}, False),
+        ({"persistentVolumeClaim": {"claimName": "c", "readOnly": True}}, {}, True),
+    ],
+)
+def test_which_mounts_are_read_only(volume: dict[str, Any], mount: dict[str, Any], readonly: bool) -> None:
+    pod = make_pod(
+        {
+            "volumeMounts": [{"name": "v", "mountPath": "/m", **mount}],
+            "volumeDevices": [{"name": "v", "devicePath": "/d"}],
+        },
+        volumes=[{"name": "v", **volume}],
+    )
+    container = pod.spec.containers[0]
+    (made,) = container_config.mounts(pod, container, {"v": "/v"}, {}, lambda *_: "", container_config.Files())
+    assert made.readonly is readonly
+    if "persistentVolumeClaim" in volume:
+        (device,) = container_config.devices(pod, container, {"v": "/dev/x"})
+        assert device.permissions == ("r" if readonly else "rwm")
+
+
+@pytest.mark.parametrize(
     ("mount", "environment", "expected"),
     [
         ({"subPath": "a/b"}, {}, "a/b"),
