@@ -15,6 +15,7 @@ from podling.api import core_v1
 from podling.kubelet import restarts
 from podling.kubelet.pods import ANNOTATION_HASH, AnyContainer, is_host_network, is_sidecar
 from podling.kubelet.runtime_status import PodRuntimeStatus
+from podling.machinery import restart_policy
 from podling.runtime.base import ContainerState, ContainerStatus, SandboxState
 
 LIVENESS, STARTUP, POST_START, UNKNOWN = "LivenessProbe", "StartupProbe", "FailedPostStartHook", "Unknown"
@@ -138,7 +139,7 @@ def _done(container: core_v1.Container, pod: core_v1.Pod, status: PodRuntimeStat
     found = status.find(container.name)
     if found is None or found.state is not ContainerState.EXITED:
         return False
-    return not restarts.restarts_after(container, pod.spec, found.exit_code)
+    return not restart_policy.restarts_after(container, pod.spec, found.exit_code)
 
 
 def _changed(container: AnyContainer, status: ContainerStatus) -> bool:
@@ -164,7 +165,7 @@ def _keep(
                 actions.to_kill[found.id] = Kill(container.name, message)
         return False
     # A container killed for its probes ends by a signal: that counts as a failure.
-    restart = restarts.restarts_after(container, pod.spec, 137)
+    restart = restart_policy.restarts_after(container, pod.spec, 137)
     if _changed(container, found):
         message, reason, restart = f"Container {container.name} definition changed", UNKNOWN, True
     elif probes.liveness.get(found.id) is False:
@@ -248,7 +249,7 @@ def _init_action(
         case ContainerState.EXITED if found.exit_code == 0:
             return True
     exit_code = found.exit_code if found.state is ContainerState.EXITED else 137
-    if not is_sidecar(container) and not restarts.restarts_after(container, pod.spec, exit_code):
+    if not is_sidecar(container) and not restart_policy.restarts_after(container, pod.spec, exit_code):
         return None
     if found.state is ContainerState.UNKNOWN:
         message = 'Init container is in "unknown" state, try killing it before restart'

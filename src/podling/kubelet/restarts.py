@@ -1,30 +1,12 @@
-"""Whether a container that ended is started again: the restartPolicy of its pod, its own, and its rules (KEP-5307)."""
+"""Which containers of a pod are to be started, for the first time or again, as the runtime has them."""
 
 from __future__ import annotations
 
 from podling.api import core_v1
 from podling.kubelet.pods import AnyContainer, containers
 from podling.kubelet.runtime_status import PodRuntimeStatus
+from podling.machinery.restart_policy import matching_rule, restarts_after
 from podling.runtime.base import ContainerState
-
-
-def matching_rule(container: AnyContainer, exit_code: int) -> core_v1.ContainerRestartRule | None:
-    """The first of the container's restartPolicyRules that speaks of `exit_code`."""
-    for rule in container.restart_policy_rules or ():
-        condition = rule.exit_codes
-        if condition is not None and (exit_code in (condition.values or ())) == (condition.operator == "In"):
-            return rule
-    return None
-
-
-def restarts_after(container: AnyContainer, spec: core_v1.PodSpec, exit_code: int) -> bool:
-    """Whether an end with `exit_code` is followed by a new start."""
-    policy = spec.restart_policy or "Always"
-    if container.restart_policy is not None:
-        if matching_rule(container, exit_code) is not None:
-            return True
-        policy = container.restart_policy
-    return policy == "Always" or (policy == "OnFailure" and exit_code != 0)
 
 
 def should_start(container: AnyContainer, pod: core_v1.Pod, status: PodRuntimeStatus) -> bool:
@@ -52,15 +34,6 @@ def restarts_all(pod: core_v1.Pod, status: PodRuntimeStatus) -> str:
             if rule is not None and rule.action == "RestartAllContainers":
                 return container.name
     return ""
-
-
-def could_restart_all(spec: core_v1.PodSpec) -> bool:
-    """Whether any container has such a rule."""
-    return any(
-        rule.action == "RestartAllContainers"
-        for container in (*(spec.init_containers or ()), *spec.containers)
-        for rule in container.restart_policy_rules or ()
-    )
 
 
 def any_may_restart(pod: core_v1.Pod) -> bool:

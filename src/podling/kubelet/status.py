@@ -12,9 +12,9 @@ import msgspec
 
 from podling.api import core_v1, quantity, times
 from podling.api.scalars import Quantity
-from podling.kubelet import conditions, pods, restarts
+from podling.kubelet import conditions, pods
 from podling.kubelet.container_statuses import RESTARTING_ALL, STATUS_UNKNOWN, Facts, statuses
-from podling.machinery import pod_resources
+from podling.machinery import pod_resources, restart_policy
 
 #: Conditions that are the node agent's to write.
 OWNED = frozenset({
@@ -219,7 +219,7 @@ def _conditions(
     own.append(conditions.ready(pod, made_conditions, containers_ready))
     own.append(containers_ready)
     own.append(core_v1.PodCondition(type="PodScheduled", status="True"))
-    if restarts.could_restart_all(pod.spec):
+    if restart_policy.could_restart_all(pod.spec):
         own.append(conditions.all_restarting(made.phase or "", facts.restarting_all))
     for condition in own:
         conditions.stamp(condition, old.conditions, generation, now)
@@ -277,7 +277,7 @@ def _ended(status: core_v1.ContainerStatus) -> core_v1.ContainerStateTerminated 
 
 
 def _comes_back(container: core_v1.Container, pod: core_v1.Pod, ended: core_v1.ContainerStateTerminated) -> bool:
-    return restarts.restarts_after(container, pod.spec, ended.exit_code) or ended.reason == RESTARTING_ALL
+    return restart_policy.restarts_after(container, pod.spec, ended.exit_code) or ended.reason == RESTARTING_ALL
 
 
 def _init_phase(container: core_v1.Container, pod: core_v1.Pod, status: core_v1.ContainerStatus | None) -> str:

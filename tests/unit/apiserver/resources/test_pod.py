@@ -325,6 +325,51 @@ def test_status_updates() -> None:
     ]
 
 
+_FORBIDDEN = "status.containerStatuses[0].state: Forbidden: may not be transitioned to non-terminated state"
+
+
+@pytest.mark.parametrize(
+    ("policy", "exit_code", "own", "allowed"),
+    [
+        ("Never", 3, {}, False),
+        ("OnFailure", 3, {}, True),
+        ("OnFailure", 0, {}, False),
+        ("Never", 3, {"restartPolicy": "OnFailure"}, True),
+        ("Never", 0, {"restartPolicy": "OnFailure"}, False),
+        ("OnFailure", 3, {"restartPolicy": "Never"}, False),
+        ("Never", 3, {"restartPolicy": "Never", "restartPolicyRules": ["Restart", 3]}, True),
+        ("Never", 4, {"restartPolicy": "Never", "restartPolicyRules": ["Restart", 3]}, False),
+        ("Never", 4, {"restartPolicy": "Never", "restartPolicyRules": ["RestartAllContainers", 3]}, True),
+    ],
+)
+def test_what_ended_starts_again_where_a_policy_or_rule_says_so(
+    policy: str, exit_code: int, own: dict[str, Any], allowed: bool
+) -> None:
+    if "restartPolicyRules" in own:
+        action, code = own["restartPolicyRules"]
+        own = {**own, "restartPolicyRules": [{"action": action, "exitCodes": {"operator": "In", "values": [code]}}]}
+    spec = {"restartPolicy": policy, "containers": [{"name": "a", "image": "i", **own}]}
+    before, after = container_status(terminated={"exitCode": exit_code}), container_status(running={})
+    assert status_findings(before, after, spec) == ([] if allowed else [_FORBIDDEN])
+
+
+def test_a_rule_for_all_containers_also_restarts_those_that_never_are() -> None:
+    rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [42]}}
+    trigger = {"name": "b", "image": "i", "restartPolicy": "Never", "restartPolicyRules": [rule]}
+    spec = {
+        "restartPolicy": "Never",
+        "containers": [{"name": "a", "image": "i"}, trigger],
+        "initContainers": [{"name": "a", "image": "i"}],
+    }
+    before, after = container_status(terminated={"exitCode": 0}), container_status(running={})
+    assert status_findings(before, after, spec) == []
+    init = "initContainerStatuses"
+    assert status_findings({init: before["containerStatuses"]}, {init: after["containerStatuses"]}, spec) == []
+    ephemeral = "ephemeralContainerStatuses"
+    found = status_findings({ephemeral: before["containerStatuses"]}, {ephemeral: after["containerStatuses"]}, spec)
+    assert found == [_FORBIDDEN.replace("containerStatuses", ephemeral)]
+
+
 def test_observed_generations_stay() -> None:
     before, after = (
         load({**pod(), "status": {"observedGeneration": g, "conditions": [{"type": "Ready", "status": "True"}]}})[1]

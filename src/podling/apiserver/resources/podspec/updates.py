@@ -10,7 +10,7 @@ from typing import Any
 from podling.api import core_v1, names, quantity
 from podling.api.struct import clone, to_dict
 from podling.apiserver.resources.podspec import scheduling, spec
-from podling.machinery import qos
+from podling.machinery import qos, restart_policy
 from podling.machinery.validation import Findings, Path, duplicate, each, forbidden, immutable, invalid, required
 
 _SPEC = Path("spec")
@@ -295,39 +295,37 @@ def status(new: core_v1.Pod, old: core_v1.Pod) -> Findings:
         at = _STATUS.child("nominatedNodeName")
         found += each(at, now.nominated_node_name, names.dns_subdomain(now.nominated_node_name))
     found += immutable(now.qos_class, before.qos_class, _STATUS.child("qosClass"))
-    policy = old.spec.restart_policy or "Always"
-    sidecars = {c.name for c in old.spec.init_containers or () if c.restart_policy == "Always"}
-    own_rules = {
-        c.name for c in (*old.spec.containers, *(old.spec.init_containers or ())) if c.restart_policy is not None
-    }
-    skip = sidecars | own_rules
-    for name, mine, theirs, how in (
-        ("containerStatuses", now.container_statuses, before.container_statuses, policy),
-        ("initContainerStatuses", now.init_container_statuses, before.init_container_statuses, policy),
-        ("ephemeralContainerStatuses", now.ephemeral_container_statuses, before.ephemeral_container_statuses, "Never"),
-    ):
-        found += _transitions(mine or [], theirs or [], how, skip, _STATUS.child(name))
+    for name, mine, theirs, containers in (
+        ("containerStatuses", now.container_statuses, before.container_statuses, old.spec.containers),
+        ("initContainerStatuses", now.init_container_statuses, before.init_container_statuses,
+         old.spec.init_containers or []),
+        ("ephemeralContainerStatuses", now.ephemeral_container_statuses, before.ephemeral_container_statuses, []),
+    ):  # fmt: skip
+        found += _transitions(mine or [], theirs or [], containers, old.spec, _STATUS.child(name))
     return found + _addresses(now)
 
 
 def _transitions(
     new: Sequence[core_v1.ContainerStatus],
     old: Sequence[core_v1.ContainerStatus],
-    policy: str,
-    skip: set[str],
+    containers: Sequence[core_v1.Container],
+    pod_spec: core_v1.PodSpec,
     path: Path,
 ) -> Findings:
-    """What ended for good does not start again."""
-    if policy == "Always":
+    """What ended for good does not start again. `containers` is empty for ephemeral ones, which never do."""
+    if containers and (pod_spec.restart_policy in (None, "Always") or restart_policy.could_restart_all(pod_spec)):
         return []
     found: Findings = []
     running = {s.name for s in new if s.state is None or s.state.terminated is None}
+    by_name = {c.name: c for c in containers}
     for index, status in enumerate(old):
         ended = status.state.terminated if status.state else None
-        if ended is None or status.name in skip or (ended.exit_code != 0 and policy == "OnFailure"):
+        if ended is None or status.name not in running:
             continue
-        if status.name in running:
-            found.append(forbidden(path.index(index).child("state"), "may not be transitioned to non-terminated state"))
+        container = by_name.get(status.name)
+        if container is not None and restart_policy.restarts_after(container, pod_spec, ended.exit_code):
+            continue
+        found.append(forbidden(path.index(index).child("state"), "may not be transitioned to non-terminated state"))
     return found
 
 
