@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from podling.api import autoscaling_v2, names, quantity
+from podling.api import autoscaling_v2, quantity
 from podling.apiserver.resources import printing
+from podling.apiserver.resources.autoscaling import metrics
 from podling.apiserver.strategy import Context, Strategy
 from podling.machinery.validation import (
     Findings,
     Path,
-    each,
-    forbidden,
     invalid,
     nonnegative,
     not_supported,
@@ -21,13 +20,6 @@ from podling.machinery.validation import (
 
 _SPEC = Path("spec")
 _SHOWN = 2
-_SOURCES = {
-    "Object": ("object", "object"),
-    "Pods": ("pods", "pods"),
-    "Resource": ("resource", "resource"),
-    "ContainerResource": ("container_resource", "containerResource"),
-    "External": ("external", "external"),
-}
 
 
 class HorizontalPodAutoscalerStrategy(Strategy[Any]):
@@ -68,14 +60,9 @@ class HorizontalPodAutoscalerStrategy(Strategy[Any]):
             found.append(invalid(at, spec.max_replicas, "must be greater than 0"))
         if lowest is not None and spec.max_replicas < lowest:
             found.append(invalid(at, spec.max_replicas, "must be greater than or equal to `minReplicas`"))
-        at = _SPEC.child("scaleTargetRef")
-        for name, value in (("kind", spec.scale_target_ref.kind), ("name", spec.scale_target_ref.name)):
-            if not value:
-                found.append(required(at.child(name)))
-            else:
-                found += each(at.child(name), value, names.path_segment(value))
+        found += metrics.object_reference(spec.scale_target_ref, _SPEC.child("scaleTargetRef"))
         if isinstance(obj, autoscaling_v2.HorizontalPodAutoscaler):
-            found += _metrics(obj.spec.metrics or [], _SPEC.child("metrics"))
+            found += metrics.metrics(obj.spec.metrics or [], _SPEC.child("metrics"))
             if obj.spec.behavior is not None:
                 found += _behavior(obj.spec.behavior, _SPEC.child("behavior"))
         return found
@@ -100,66 +87,19 @@ class HorizontalPodAutoscalerStrategy(Strategy[Any]):
 
 
 def _default_behavior(behavior: autoscaling_v2.HorizontalPodAutoscalerBehavior) -> None:
-    policy = autoscaling_v2.HPAScalingPolicy
-    for rules, policies, window in (
-        (
-            behavior.scale_up,
-            [
-                policy(type="Pods", value=4, period_seconds=15),
-                policy(type="Percent", value=100, period_seconds=15),
-            ],
-            0,
-        ),
-        (behavior.scale_down, [policy(type="Percent", value=100, period_seconds=15)], None),
-    ):
-        if rules is None:
-            continue
-        rules.select_policy = rules.select_policy or "Max"
-        if rules.stabilization_window_seconds is None:
-            rules.stabilization_window_seconds = window
-        if not rules.policies:
-            rules.policies = policies
-
-
-def _metrics(metrics: list[autoscaling_v2.MetricSpec], path: Path) -> Findings:
-    found: Findings = []
-    for index, metric in enumerate(metrics):
-        at = path.index(index)
-        if not metric.type:
-            found.append(required(at.child("type"), "must specify a metric source type"))
-            continue
-        if metric.type not in _SOURCES:
-            found.append(not_supported(at.child("type"), metric.type, sorted(_SOURCES)))
-            continue
-        for kind, (attribute, name) in _SOURCES.items():
-            source = getattr(metric, attribute)
-            if kind == metric.type and source is None:
-                detail = "must populate information for the given metric source"
-                found.append(required(at.child(name), detail))
-            elif kind != metric.type and source is not None:
-                detail = "must populate the given metric source only"
-                found.append(forbidden(at.child(name), detail))
-            elif source is not None:
-                found += _target(source.target, at.child(name, "target"))
-                identifier = getattr(source, "name", None) or getattr(getattr(source, "metric", None), "name", None)
-                if not identifier:
-                    where = at.child(name, "name") if hasattr(source, "name") else at.child(name, "metric", "name")
-                    found.append(required(where, "must specify a metric name"))
-    return found
-
-
-def _target(target: autoscaling_v2.MetricTarget, path: Path) -> Findings:
-    found: Findings = []
-    if not target.type:
-        found.append(required(path.child("type"), "must specify a metric target type"))
-    elif target.type not in ("Utilization", "Value", "AverageValue"):
-        found.append(invalid(path.child("type"), target.type, "must be either Utilization, Value, or AverageValue"))
-    if target.average_utilization is not None and target.average_utilization < 1:
-        found.append(invalid(path.child("averageUtilization"), target.average_utilization, "must be greater than 0"))
-    for name, value in (("value", target.value), ("averageValue", target.average_value)):
-        if value is not None and quantity.parse(value).nano <= 0:
-            found.append(invalid(path.child(name), value, "must be positive"))
-    return found
+    """Whoever says something of one direction gets the defaults of both."""
+    policy, rules = autoscaling_v2.HPAScalingPolicy, autoscaling_v2.HPAScalingRules
+    behavior.scale_up = up = behavior.scale_up or rules()
+    behavior.scale_down = down = behavior.scale_down or rules()
+    if up.stabilization_window_seconds is None:
+        up.stabilization_window_seconds = 0
+    up.policies = up.policies or [
+        policy(type="Pods", value=4, period_seconds=15),
+        policy(type="Percent", value=100, period_seconds=15),
+    ]
+    down.policies = down.policies or [policy(type="Percent", value=100, period_seconds=15)]
+    for direction in (up, down):
+        direction.select_policy = direction.select_policy or "Max"
 
 
 def _behavior(behavior: autoscaling_v2.HorizontalPodAutoscalerBehavior, path: Path) -> Findings:
@@ -172,6 +112,9 @@ def _behavior(behavior: autoscaling_v2.HorizontalPodAutoscalerBehavior, path: Pa
         if window is not None and not 0 <= window <= 3600:
             what = "must be less than or equal to 3600" if window > 3600 else "must be greater than or equal to zero"
             found.append(invalid(at.child("stabilizationWindowSeconds"), window, what))
+        tolerance = rules.tolerance
+        if tolerance is not None and quantity.parse(tolerance).nano < 0:
+            found.append(invalid(at.child("tolerance"), str(tolerance), "must be greater or equal to 0"))
         if rules.select_policy not in (None, "Max", "Min", "Disabled"):
             found.append(not_supported(at.child("selectPolicy"), rules.select_policy, ("Disabled", "Max", "Min")))
         if not rules.policies:
@@ -191,18 +134,18 @@ def _behavior(behavior: autoscaling_v2.HorizontalPodAutoscalerBehavior, path: Pa
 
 
 def _targets(obj: autoscaling_v2.HorizontalPodAutoscaler) -> str:
-    metrics, statuses = obj.spec.metrics or [], obj.status.current_metrics or []
-    if not metrics:
+    wanted, statuses = obj.spec.metrics or [], obj.status.current_metrics or []
+    if not wanted:
         return printing.NONE
-    shown = [_metric(m, statuses[i] if i < len(statuses) else None) for i, m in enumerate(metrics)]
+    shown = [_metric(m, statuses[i] if i < len(statuses) else None) for i, m in enumerate(wanted)]
     more = f" + {len(shown) - _SHOWN} more..." if len(shown) > _SHOWN else ""
     return ", ".join(shown[:_SHOWN]) + more
 
 
 def _metric(metric: autoscaling_v2.MetricSpec, status: autoscaling_v2.MetricStatus | None) -> str:
-    if metric.type not in _SOURCES:
+    if metric.type not in metrics.SOURCES:
         return "<unknown type>"
-    attribute = _SOURCES[metric.type][0]
+    attribute = metrics.SOURCES[metric.type][0]
     source = getattr(metric, attribute)
     measured = getattr(status, attribute, None) if status is not None else None
     current = measured.current if measured is not None else autoscaling_v2.MetricValueStatus()
