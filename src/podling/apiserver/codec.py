@@ -16,6 +16,7 @@ from podling.api import meta_v1
 from podling.api.registry import Resource
 from podling.api.struct import encode, to_dict
 from podling.machinery import schema
+from podling.machinery.merge_schema import Node, of_type
 
 _METADATA = b'"metadata":{'
 
@@ -69,6 +70,11 @@ class StructCodec:
         self.encode = encode
         self.to_dict = to_dict
 
+    @property
+    def merge_schema(self) -> Node:
+        """How objects merge when they are applied."""
+        return of_type(self.type)
+
     def read(self, data: bytes) -> Any:
         return schema.decode(data, self.type)
 
@@ -96,6 +102,11 @@ class LazyCodec:
     def __getattr__(self, name: str) -> Any:
         real = StructCodec(self._resource.type, self._resource.group_version)
         self.__dict__.update(
-            real.__dict__, read=real.read, convert=real.convert, problems=real.problems, empty=real.empty
+            real.__dict__,
+            read=real.read,
+            convert=real.convert,
+            problems=real.problems,
+            empty=real.empty,
+            merge_schema=real.merge_schema,
         )
         return self.__dict__[name]

@@ -24,7 +24,6 @@ def fill_system_fields(meta: meta_v1.ObjectMeta, now: datetime) -> None:
     meta.deletion_grace_period_seconds = None
     meta.generation = None
     meta.self_link = None
-    meta.managed_fields = None
     meta.resource_version = None
 
 

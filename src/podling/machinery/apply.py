@@ -546,7 +546,19 @@ def _prune(merged: Object, node: Node, before: FieldSet, said: FieldSet, others:
     everything = _named(fields_of(merged, node), node)
     kept = _named(fields_of(remove(merged, node, last), node), node) | _named(owned, node)
     remaining = _named(fields_of(remove(merged, node, everything - kept), node), node)
-    return remove(merged, node, (everything - remaining) & last)
+    pruned = remove(merged, node, (everything - remaining) & last)
+    _drop_nulls(pruned, merged)
+    return pruned
+
+
+def _drop_nulls(pruned: Object, merged: Object) -> None:
+    """Take away what is null because it lost all that was in it."""
+    for name in list(pruned):
+        value, was = pruned[name], merged.get(name)
+        if value is None and was is not None:
+            del pruned[name]
+        elif value is not was and isinstance(value, dict) and isinstance(was, dict):
+            _drop_nulls(value, was)
 
 
 def _named(fields: FieldSet, node: Node) -> FieldSet:
@@ -571,7 +583,7 @@ def _name(tree: Tree, node: Node, *, root: bool = False) -> Tree:
 
 
 def remove(obj: Object, node: Node, paths: FieldSet) -> Object:
-    """A copy without the fields. A list or map goes when it loses all that is in it, but what holds it stays."""
+    """A copy without the fields. A list or map that loses all that is in it is null then."""
     left = _without(obj, node.resolve(obj), paths.tree, root=True)
     return left if left is not None else {}
 
@@ -580,18 +592,13 @@ def _without(value: Any, node: Node, paths: Tree, *, root: bool = False) -> Any:
     """None if nothing is left."""
     if node.shape == "map" and isinstance(value, dict) and value:
         left: Object = {}
-        emptied = False
         for name, child in value.items():
             below = paths.get(f"f:{name}")
             if below is None:
                 left[name] = child
             elif below and SELF not in below:
-                inner = _without(child, _child(node, name, root=root).resolve(child), below)
-                if inner is not None:
-                    left[name] = inner
-                else:
-                    emptied = True
-        return left if left or emptied else None
+                left[name] = _without(child, _child(node, name, root=root).resolve(child), below)
+        return left or None
     if node.shape == "list" and isinstance(value, list) and value:
         kept = []
         inner_node = node.item()

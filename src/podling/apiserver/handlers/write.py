@@ -12,7 +12,7 @@ import msgspec
 
 from podling.api import errors, names
 from podling.api.errors import FieldError, StatusError
-from podling.apiserver import body, metadata
+from podling.apiserver import body, managed_fields, metadata
 from podling.apiserver.admission.base import CREATE, UPDATE, Attributes
 from podling.apiserver.call import Answer, Call
 from podling.apiserver.codec import splice
@@ -30,6 +30,9 @@ MODIFIED = "the object has been modified; please apply your changes to the lates
 
 #: Makes the new object of the old one (None if there is none); may be called again after a lost race.
 Make = Callable[[Any], Any]
+#: Writes into the new object who owns what, given the old one (None: there is none), and says whether the client had a
+#: part in that, so that it has to be validated. May be called again after a lost race.
+Track = Callable[[Call, Any, Any], bool]
 
 
 async def create(call: Call) -> Answer:
@@ -39,22 +42,22 @@ async def create(call: Call) -> Answer:
     return await create_object(call, obj)
 
 
-async def create_object(call: Call, obj: Any) -> Answer:
+async def create_object(call: Call, obj: Any, track: Track = managed_fields.track) -> Answer:
     """Store a new object; one that a client sent, or one that an update or apply makes."""
     meta = obj.metadata
     if meta.name or not meta.generate_name:
-        return await _create_once(call, obj)
+        return await _create_once(call, obj, track)
     for attempt in range(NAME_ATTEMPTS):
         candidate = call.served.codec.decode(call.served.codec.encode(obj))
         try:
-            return await _create_once(call, candidate)
+            return await _create_once(call, candidate, track)
         except StatusError as error:
             if error.reason != "AlreadyExists" or attempt == NAME_ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
 
 
-async def _create_once(call: Call, obj: Any) -> Answer:
+async def _create_once(call: Call, obj: Any, track: Track) -> Answer:
     app, served = call.app, call.served
     # Admission looks things up in the cache: what was made before must be there.
     if app.store.revision > app.hub.revision:
@@ -70,6 +73,7 @@ async def _create_once(call: Call, obj: Any) -> Answer:
     metadata.fill_system_fields(meta, context.now)
     metadata.dedupe_owners(meta, call.warn)
     strategy.default(obj)
+    track(call, obj, None)
     attributes = Attributes(
         CREATE, resource, call.info.subresource, namespace or (meta.name or "" if _is_namespace(call) else ""),
         meta.name or "", obj, None, call.user, context.dry_run, call.warnings,
@@ -190,12 +194,13 @@ async def modify(
     settle: Settle,
     *,
     create_missing: bool = False,
+    track: Track = managed_fields.track,
 ) -> Answer:
     """Read, change, write; once more after a lost race, unless the change was based on a certain version."""
     await call.app.hub.current()
     for _ in range(ATTEMPTS):
         try:
-            answer = await _modify_once(call, make, settle, create_missing)
+            answer = await _modify_once(call, make, settle, create_missing, track)
         except Conflict:
             await call.app.hub.current()
             continue
@@ -208,7 +213,7 @@ def modified(call: Call) -> StatusError:
     return errors.conflict(call.info.resource, call.info.group, call.info.name, MODIFIED)
 
 
-async def _modify_once(call: Call, make: Make, settle: Settle, create_missing: bool) -> Answer:
+async def _modify_once(call: Call, make: Make, settle: Settle, create_missing: bool, track: Track) -> Answer:
     served, info = call.served, call.info
     resource, strategy = served.resource, served.strategy
     key = served.key(info.namespace, info.name)
@@ -216,7 +221,7 @@ async def _modify_once(call: Call, make: Make, settle: Settle, create_missing: b
     if entry is None:
         if not create_missing:
             raise errors.not_found(info.resource, info.group, info.name)
-        return await create_object(call, _as_new(make(None)))
+        return await create_object(call, _as_new(make(None)), track)
     old = entry.shown(served.view)[0]
     new = make(old)
     meta = new.metadata
@@ -230,6 +235,7 @@ async def _modify_once(call: Call, make: Make, settle: Settle, create_missing: b
     metadata.drop_empty(meta)
     metadata.dedupe_owners(meta, call.warn)
     strategy.default(new)
+    owns = track(call, new, old)
     attributes = Attributes(
         UPDATE, resource, info.subresource, info.namespace, info.name, new, old, call.user, context.dry_run,
         call.warnings,
@@ -242,7 +248,7 @@ async def _modify_once(call: Call, make: Make, settle: Settle, create_missing: b
     meta.resource_version = None
     release = await strategy.begin_update(new, old, context) if not info.subresource else None
     try:
-        findings = [*_meta_findings(strategy, meta, old.metadata), *findings]
+        findings = [*_meta_findings(strategy, meta, old.metadata, owns), *findings]
         if findings:
             raise errors.invalid(resource.kind, resource.group, info.name, findings)
         _count_generation(call, new, old)
@@ -292,16 +298,18 @@ def keep_system_fields(new: Any, old: Any) -> None:
     new.creation_timestamp = old.creation_timestamp
     new.generation = old.generation
     new.self_link = None
-    new.managed_fields = old.managed_fields
     new.deletion_timestamp = old.deletion_timestamp
     if new.deletion_grace_period_seconds is None or old.deletion_timestamp is None:
         new.deletion_grace_period_seconds = old.deletion_grace_period_seconds
     new.generate_name = new.generate_name or old.generate_name
 
 
-def _meta_findings(strategy: Strategy[Any], new: Any, old: Any) -> list[FieldError]:
-    """Metadata is checked as that of a new object, and then as changed. The version has been dealt with already."""
-    if msgspec.structs.replace(old, resource_version=None) == new:
+def _meta_findings(strategy: Strategy[Any], new: Any, old: Any, owns: bool) -> list[FieldError]:
+    """Metadata is checked as that of a new object, and then as changed. The version has been dealt with already.
+
+    Who owns what needs no check if it is the server's own doing (`owns`: the client had a part in it).
+    """
+    if not owns and msgspec.structs.replace(old, resource_version=None, managed_fields=new.managed_fields) == new:
         return []
     found = validation.object_meta(new, strategy.validate_name, namespaced=strategy.resource.namespaced)
     changed = validation.object_meta_update(msgspec.structs.replace(new, resource_version="1"), old)
@@ -318,6 +326,7 @@ async def _replace(call: Call, entry: Entry, new: Any, dry_run: bool) -> Answer:
     """Write the new version; remove the object if it only waited for its finalizers; do nothing if nothing changed."""
     served, hub = call.served, call.app.hub
     meta = new.metadata
+    managed_fields.settle_times(new, entry.shown(served.view)[0])
     stored, value = _stored(call, new)
     gone = (
         meta.deletion_timestamp and not meta.deletion_grace_period_seconds and not served.strategy.delays_deletion(new)

@@ -1,0 +1,348 @@
+"""metadata.managedFields: which manager wrote which field (KEP-555), kept on every write.
+
+It runs on every create, update and patch, so it is built to be cheap. Objects are compared as they are, field sets stay
+bytes in objects and are parsed once for all objects that have the same ones (a Deployment's pods, say), and a set that
+a write leaves as it is keeps its bytes.
+
+What a write is held responsible for is what its author sent, after defaulting and before admission and the kind's own
+strategy; so a cluster IP that the server allocates belongs to nobody.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from podling.api import meta_v1, times
+from podling.api.errors import invalid
+from podling.api.registry import Resource
+from podling.api.scalars import NO_JSON
+from podling.apiserver.call import Call
+from podling.apiserver.codec import Codec
+from podling.errors import PodlingError
+from podling.machinery import apply as ssa
+from podling.machinery import validation
+from podling.machinery.apply import Manager, Managers, SchemaMismatch
+from podling.machinery.field_set import FieldSet
+from podling.machinery.merge_schema import DEDUCED, Node
+
+Entries = list[meta_v1.ManagedFieldsEntry]
+
+APPLY, UPDATE = "Apply", "Update"
+#: Entries of updates beyond so many are merged, the oldest first.
+MOST_UPDATERS = 10
+ANCIENT = "ancient-changes"
+#: Who owns the fields of an object that was not tracked before it was first applied.
+BEFORE_FIRST_APPLY = "before-first-apply"
+
+_NAME_LIMIT = 128
+#: Field sets by their bytes, with the bytes as they are put into objects. Emptied when it is full.
+_CACHE_SIZE = 16384
+_parsed: dict[bytes, tuple[FieldSet, msgspec.Raw]] = {}
+
+
+class Undecodable(PodlingError):
+    """managedFields that are not what they should be."""
+
+
+class Ownership:
+    """Who owns what in one object: field sets, and for each the version of its paths and the time of the last change.
+
+    An applier is the same manager in all versions, so its key has none.
+    """
+
+    __slots__ = ("fields", "times", "versions")
+
+    def __init__(self) -> None:
+        self.fields: Managers = {}
+        self.versions: dict[Manager, str] = {}
+        self.times: dict[Manager, str] = {}
+
+    def copy(self) -> Ownership:
+        twin = Ownership()
+        twin.fields, twin.versions, twin.times = dict(self.fields), dict(self.versions), dict(self.times)
+        return twin
+
+
+# -- to and from the wire --------------------------------------------------------------------------------------------
+
+
+def parse(raw: msgspec.Raw) -> FieldSet:
+    """The set of a fieldsV1 document. Raises Undecodable."""
+    data = bytes(raw) or b"{}"
+    known = _parsed.get(data)
+    if known is not None:
+        return known[0]
+    try:
+        fields = FieldSet.from_bytes(data)
+    except ValueError as error:
+        raise Undecodable(str(error)) from None
+    fields.to_bytes()
+    _remember(data, fields)
+    return fields
+
+
+def _remember(data: bytes, fields: FieldSet) -> msgspec.Raw:
+    if len(_parsed) >= _CACHE_SIZE:
+        _parsed.clear()
+    raw = msgspec.Raw(data)
+    _parsed[data] = fields, raw
+    return raw
+
+
+def written(fields: FieldSet) -> msgspec.Raw:
+    """A set as a fieldsV1 document; equal ones are the same object."""
+    data = fields.to_bytes()
+    known = _parsed.get(data)
+    return known[1] if known is not None else _remember(data, fields)
+
+
+def decode(entries: Entries | None) -> Ownership:
+    """Raises Undecodable in upstream's words."""
+    found = Ownership()
+    for n, entry in enumerate(entries or ()):
+        if entry.operation not in (APPLY, UPDATE):
+            raise Undecodable("operation must be `Apply` or `Update`")
+        if not entry.api_version:
+            raise Undecodable("apiVersion must not be empty")
+        if entry.fields_type != "FieldsV1":
+            if not entry.fields_type:
+                raise Undecodable(f"missing fieldsType in managed fields entry {n}")
+            raise Undecodable(f'invalid fieldsType "{entry.fields_type}" in managed fields entry {n}')
+        version = entry.api_version if entry.operation == UPDATE else ""
+        manager = Manager(entry.manager or "", entry.operation, version, entry.subresource or "")
+        found.fields[manager] = parse(entry.fields_v1)
+        found.versions[manager] = entry.api_version
+        if entry.time:
+            found.times[manager] = entry.time
+    return found
+
+
+def encode(owners: Ownership) -> Entries | None:
+    """In upstream's order: appliers first, then by time (in seconds), name, version and subresource."""
+    if not owners.fields:
+        return None
+    times_, versions = owners.times, owners.versions
+    order = list(owners.fields)
+    if len(order) > 1:
+        order.sort(key=lambda m: (m.operation, times_.get(m, ""), m.name, versions[m], m.subresource))
+    return [
+        meta_v1.ManagedFieldsEntry(
+            api_version=versions[m],
+            fields_type="FieldsV1",
+            fields_v1=written(owners.fields[m]),
+            manager=m.name or None,
+            operation=m.operation,
+            subresource=m.subresource or None,
+            time=times_.get(m),
+        )
+        for m in order
+    ]
+
+
+def same_but_for_time(one: Entries | None, other: Entries | None) -> bool:
+    """Whether nothing differs but times."""
+    if one is other:
+        return True
+    if one is None or other is None or len(one) != len(other):
+        return False
+    return all(
+        a.fields_v1 == b.fields_v1
+        and a.manager == b.manager
+        and a.operation == b.operation
+        and a.api_version == b.api_version
+        and a.subresource == b.subresource
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+# -- who writes, and what of it counts -------------------------------------------------------------------------------
+
+
+@lru_cache(1024)
+def _from_agent(agent: str) -> str:
+    """A User-Agent up to its first slash, printable, in at most 128 bytes."""
+    kept = b""
+    for character in agent.partition("/")[0]:
+        encoded = character.encode()
+        if not character.isprintable():
+            continue
+        if len(kept) + len(encoded) > _NAME_LIMIT:
+            break
+        kept += encoded
+    return kept.decode() or "unknown"
+
+
+def check_name(name: str, options: str) -> None:
+    """StatusError 422 unless it may be a field manager's name."""
+    findings = validation.field_manager(name, validation.Path("fieldManager"))
+    if findings:
+        raise invalid(options, "meta.k8s.io", "", findings)
+
+
+_OPTIONS = {"create": "CreateOptions", "update": "UpdateOptions", "patch": "PatchOptions"}
+
+
+def name_of(call: Call) -> str:
+    """The request's field manager: what it says, or the first word of its User-Agent. StatusError 422."""
+    name = call.request.query.get("fieldManager")
+    if name:
+        check_name(name, _OPTIONS.get(call.info.verb, "CreateOptions"))
+        return name
+    return _from_agent(call.request.headers.get("user-agent", ""))
+
+
+#: What else a subresource's writes do not change, beside what `_resets` says of all kinds.
+_RESETS: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
+    ("pods", "status"): (("f:metadata", "f:deletionTimestamp"), ("f:metadata", "f:ownerReferences")),
+    ("deployments.apps", "status"): (("f:metadata", "f:labels"),),
+    ("certificatesigningrequests.certificates.k8s.io", "status"): (("f:status", "f:conditions"),),
+    ("certificatesigningrequests.certificates.k8s.io", "approval"): (("f:spec",), ("f:status", "f:certificate")),
+}
+
+
+@lru_cache(1024)
+def _resets(resource: Resource, subresource: str, names: tuple[str, ...], typed: bool, has_status: bool) -> FieldSet:
+    if subresource == "status":
+        paths = [(f"f:{name}",) for name in names if name not in ("kind", "apiVersion", "metadata", "status")]
+        if not typed:
+            paths.append(("f:metadata",))
+    elif subresource == "approval":
+        paths = []
+    else:
+        paths = [("f:status",)] if has_status else []
+    return FieldSet([*paths, *_RESETS.get((resource.qualified, subresource), ())])
+
+
+def ignored(call: Call, obj: Any) -> FieldSet:
+    """What a write through this endpoint does not change, whatever it says (upstream's reset fields)."""
+    served = call.served
+    node = schema(served.codec)
+    names = tuple(f.name for f in node.fields) or tuple(obj if isinstance(obj, dict) else obj.__struct_fields__)
+    return _resets(served.resource, call.info.subresource, names, bool(node.fields), served.strategy.has_status)
+
+
+def schema(codec: Codec) -> Node:
+    """How a codec's objects merge; what a codec does not say is deduced from the objects."""
+    found: Node = getattr(codec, "merge_schema", DEDUCED)
+    return found
+
+
+# -- plain writes ----------------------------------------------------------------------------------------------------
+
+
+def _is_reset(entries: Entries | None) -> bool:
+    """A list that is there but empty, or holds one empty entry, takes all ownership away."""
+    return entries is not None and (not entries or (len(entries) == 1 and entries[0] == meta_v1.ManagedFieldsEntry()))
+
+
+def track(call: Call, new: Any, old: Any) -> bool:
+    """Write into `new` who owns what, after a plain write over `old` (None: it is new).
+
+    Says whether the client sent ownership of its own that now counts (and that has to be validated).
+    """
+    meta = new.metadata
+    given: Entries | None = meta.managed_fields
+    known: Entries | None = old.metadata.managed_fields if old is not None else None
+    own = False
+    before = known
+    if not call.info.subresource and given is not None and given is not known and given != known:
+        if _is_reset(given):
+            known, before, own = None, None, True
+        elif given:
+            own = _readable(given)
+            before = given if own else known
+    meta.managed_fields = known if before is known else before
+    # What was not tracked so far is not from the middle of its life on.
+    if not before and old is not None:
+        return own
+    try:
+        _take(call, new, old, before)
+    except (SchemaMismatch, Undecodable):
+        meta.managed_fields = known
+    return own
+
+
+def _readable(entries: Entries) -> bool:
+    try:
+        decode(entries)
+    except Undecodable:
+        return False
+    return True
+
+
+def _take(call: Call, new: Any, old: Any, before: Entries | None) -> None:
+    codec = call.served.codec
+    changed = _difference(codec, old, new, ignored(call, new))
+    if not (changed.added.tree or changed.modified.tree or changed.removed.tree):
+        return
+    version = call.served.resource.group_version
+    manager = Manager(name_of(call), UPDATE, version, call.info.subresource)
+    owners = decode(before)
+    owners.fields = ssa.taken(changed, owners.fields, manager)
+    if changed.added.tree or changed.modified.tree:
+        owners.versions[manager] = version
+        owners.times[manager] = times.format(call.app.now())
+        _cap(owners)
+    new.metadata.managed_fields = encode(owners)
+
+
+def _difference(codec: Codec, old: Any, new: Any, ignored_: FieldSet) -> ssa.Difference:
+    node = schema(codec)
+    if old is None:
+        old = _blank(codec)
+    if not node.fields:
+        # Of no generated type: dicts.
+        old, new = codec.to_dict(old), codec.to_dict(new)
+    return ssa.compare(old, new, node, ignored_)
+
+
+def _blank(codec: Codec) -> Any:
+    """An object before anybody wrote anything."""
+    found = codec.__dict__.get("blank")
+    if found is None:
+        found = codec.__dict__["blank"] = codec.empty()
+    return found
+
+
+def _cap(owners: Ownership) -> None:
+    """At most ten entries of updates: beyond, the oldest of each version go into one."""
+    updaters = [m for m in owners.fields if m.operation == UPDATE]
+    if len(updaters) <= MOST_UPDATERS:
+        return
+    updaters.sort(key=lambda m: (owners.times.get(m, ""), m))
+    excess = len(updaters) - MOST_UPDATERS
+    first: dict[str, Manager] = {}
+    for manager in updaters:
+        if excess <= 0:
+            break
+        version = owners.versions[manager]
+        if version not in first:
+            first[version] = manager
+            continue
+        bucket = Manager(ANCIENT, UPDATE, version)
+        if bucket not in owners.fields:
+            owners.fields[bucket] = owners.fields.pop(first[version])
+        if manager != bucket:
+            owners.fields[bucket] = owners.fields[bucket] | owners.fields.pop(manager)
+        owners.versions[bucket] = version
+        owners.times[bucket] = owners.times.get(manager, "")
+        excess -= 1
+
+
+def settle_times(new: Any, old: Any) -> None:
+    """A write that changes nothing does not change times either."""
+    entries, known = new.metadata.managed_fields, old.metadata.managed_fields
+    if entries is known or not entries or not same_but_for_time(entries, known):
+        return
+    for name in new.__struct_fields__:
+        if name != "metadata" and getattr(new, name) != getattr(old, name):
+            return
+    bare = {"managed_fields": None, "resource_version": None}
+    if msgspec.structs.replace(new.metadata, **bare) == msgspec.structs.replace(old.metadata, **bare):
+        new.metadata.managed_fields = known
+
+
+__all__ = ["NO_JSON", "Ownership", "decode", "encode", "ignored", "name_of", "settle_times", "track"]
