@@ -103,6 +103,9 @@ class ImageService(Protocol):
 
     async def usage(self) -> FilesystemUsage: ...
 
+    def last_used(self, image_id: str) -> datetime:
+        """When the image came in or was last mounted or unmounted, whichever was last; also before a restart."""
+
     async def mount(self, image_id: str, key: str, target: str, *, readonly: bool = False) -> None:
         """Mount the image's root file system at `target`: a writable overlay of its own per `key` (a container id)."""
 

@@ -24,6 +24,7 @@ from podling.kubelet.config import KubeletConfig
 from podling.kubelet.dns_config import ResolvConf, parse_resolv_conf
 from podling.kubelet.eviction import EvictionManager
 from podling.kubelet.hooks import HookRunner
+from podling.kubelet.image_gc import ImageCollector
 from podling.kubelet.image_puller import ImagePuller, ImageVolumes
 from podling.kubelet.log_rotation import LogRotator
 from podling.kubelet.node_lease import NodeLease
@@ -103,12 +104,7 @@ class Kubelet:
         )
         self._collector_of_stats = Collector(runtime)
         self.reporter = NodeReporter(client, config, self.recorder, self._look)
-        self._collector = gc.ImageCollector(
-            images,
-            high=config.image_gc_high_percent,
-            low=config.image_gc_low_percent,
-            minimum_age=config.image_minimum_age,
-        )
+        self._image_collector = ImageCollector(images, config, self.recorder, self._images_in_use, lambda: self.pods)
         self._objects = NodeObjects(client, self._informers, lambda: self._allocatable)
         self.volumes: PodVolumes = volumes if volumes is not None else self._make_volumes()
         self.shared = self._make_shared()
@@ -194,7 +190,7 @@ class Kubelet:
             self._statics_read = True
             self._spawn("manifests", source.run)
         self._spawn("container gc", lambda: self._every(config.container_gc_period, self._collect_containers))
-        self._spawn("image gc", lambda: self._every(config.image_gc_period, self._collect_images))
+        self._spawn("image gc", lambda: self._every(config.image_gc_period, self._image_collector.collect))
         if config.eviction:
             self._spawn("eviction", lambda: self._every(config.eviction_period, self._check_pressure))
         self._spawn("local storage", lambda: self._every(config.eviction_period, self._check_storage))
@@ -433,7 +429,7 @@ class Kubelet:
     async def _reclaim_disk(self) -> None:
         for worker in list(self.workers.values()):
             worker.prune()
-        await self._collector.collect(self._images_in_use(), wanted=1 << 62)
+        await self._image_collector.delete_unused()
 
     def _evict(self, pod: core_v1.Pod, verdict: Verdict, grace: int | None) -> None:
         worker = self.workers.get(pods.uid(pod))
@@ -472,11 +468,6 @@ class Kubelet:
 
     def _images_in_use(self) -> set[str]:
         return {c.image for w in self.workers.values() for c in w.runtime.containers}
-
-    async def _collect_images(self) -> None:
-        freed = await self._collector.collect(self._images_in_use())
-        if freed:
-            _log.info("removed unused images of %d bytes", freed)
 
     async def _rotate_logs(self) -> None:
         config = self.config

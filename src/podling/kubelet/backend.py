@@ -131,6 +131,8 @@ class Backend:
             "podPidsLimit": config.pod_pids_limit or -1,
             "nodeLeaseDurationSeconds": config.lease_duration,
             "nodeStatusReportFrequency": f"{int(config.status_report_period)}s",
+            "imageMinimumGCAge": f"{int(config.image_minimum_age)}s",
+            "imageMaximumGCAge": f"{int(config.image_maximum_age)}s",
             "imageGCHighThresholdPercent": config.image_gc_high_percent,
             "imageGCLowThresholdPercent": config.image_gc_low_percent,
             "containerLogMaxFiles": config.container_log_max_files,

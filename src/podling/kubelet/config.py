@@ -31,6 +31,7 @@ class KubeletConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     `root_dir` holds pods' volumes and container files, `log_dir` the log trees, `container_log_dir` the flat links to
     them that node log agents read; `manifests_dir` is where static pods come from ("" for none).
+    `image_maximum_age` 0 keeps unused images as long as there is room.
     `reserved` is taken off the node's capacity; `capacity` overrides what is measured (simulations, several nodes on
     one machine).
     """
@@ -64,6 +65,7 @@ class KubeletConfig(msgspec.Struct, frozen=True, kw_only=True):
     image_gc_high_percent: int = 85
     image_gc_low_percent: int = 80
     image_minimum_age: float = 120.0
+    image_maximum_age: float = 0.0
     image_gc_period: float = 300.0
     container_gc_period: float = 60.0
     container_log_max_size: int = 10 << 20

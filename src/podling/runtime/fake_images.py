@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 
+from podling import clock
 from podling.images.base import (
     Credentials,
     FilesystemUsage,
@@ -68,6 +70,8 @@ class FakeImages:
         self._by_reference: dict[str, Image] = {}
         self._by_id: dict[str, Image] = {}
         self._mounted: dict[str, str] = {}
+        self._images_of: dict[str, str] = {}
+        self._last_used: dict[str, datetime] = {}
         for reference in present:
             self._add(canonical(reference))
 
@@ -97,6 +101,7 @@ class FakeImages:
         if refusal is not None:
             raise PullFailed(refusal)
         image = self._by_reference.get(name) or self._add(name)
+        self._last_used[image.id] = clock.now()
         if progress is not None:
             progress(image.size, image.size)
         return image
@@ -117,14 +122,21 @@ class FakeImages:
         for name in [name for name, other in self._by_reference.items() if other.id == image.id]:
             del self._by_reference[name]
 
+    def last_used(self, image_id: str) -> datetime:
+        return self._last_used.get(image_id, clock.EPOCH)
+
     async def usage(self) -> FilesystemUsage:
         return FilesystemUsage("/", sum(image.size for image in self._by_id.values()), 0)
 
     async def mount(self, image_id: str, key: str, target: str, *, readonly: bool = False) -> None:
         self._mounted[key] = target
+        self._images_of[key] = image_id
+        self._last_used[image_id] = clock.now()
 
     async def unmount(self, key: str, target: str) -> None:
         self._mounted.pop(key, None)
+        if (image_id := self._images_of.pop(key, None)) is not None:
+            self._last_used[image_id] = clock.now()
 
     async def written(self, key: str) -> tuple[int, int]:
         return 0, 0

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Coroutine
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,6 +62,9 @@ class BusyboxImages:
 
     async def remove(self, reference: str) -> None:
         return None
+
+    def last_used(self, image_id: str) -> datetime:
+        return clock.EPOCH
 
     async def usage(self) -> FilesystemUsage:
         return FilesystemUsage(str(self._home), 0, 0)

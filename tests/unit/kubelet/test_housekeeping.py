@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from datetime import timedelta
 from pathlib import Path
 
 from podling import clock
-from podling.images.base import Image
 from podling.kubelet import gc, log_rotation
 from podling.kubelet.backoff import Backoff
 from podling.kubelet.termination_message import termination_message
 from podling.runtime.base import ContainerState, ContainerStatus, Mount
-from podling.runtime.fake_images import FakeImages
 
 
 def test_rotation_keeps_few_files(tmp_path: Path) -> None:
@@ -41,35 +38,6 @@ def test_rotation_keeps_few_files(tmp_path: Path) -> None:
     assert files == ["0.log", "0.log.20260103-000000.gz", "0.log.20260104-000000"]
     assert gzip.decompress((tmp_path / files[1]).read_bytes()) == b"3" * 1001
     assert Runtime.reopened == 5
-
-
-def test_which_images_go() -> None:
-    now = clock.EPOCH
-    images = [Image(id=name, size=10, pinned=name == "pinned") for name in ("old", "new", "used", "pinned", "young")]
-    last = {
-        "old": now - timedelta(days=2),
-        "new": now - timedelta(days=1),
-        "used": now - timedelta(days=3),
-        "pinned": now - timedelta(days=3),
-        "young": now - timedelta(seconds=5),
-    }
-    found = gc.images_to_remove(images, {"used"}, last, now, 120)
-    assert [i.id for i in found] == ["old", "new"]
-
-
-def test_images_are_removed_until_enough_is_free() -> None:
-    async def main() -> None:
-        images = FakeImages(present=("a:1", "b:1", "c:1"), sizes={"a:1": 100, "b:1": 100, "c:1": 100})
-        collector = gc.ImageCollector(images, high=85, low=80, minimum_age=60)
-        used = await images.status("b:1")
-        assert used is not None
-        await collector.note_used({used.id})
-        assert await collector.collect({used.id}, wanted=150) == 0
-        await asyncio.sleep(100)
-        assert await collector.collect({used.id}, wanted=150) == 200
-        assert [i.id for i in await images.list()] == [used.id]
-
-    clock.run_virtual(main())
 
 
 def test_back_off() -> None:
