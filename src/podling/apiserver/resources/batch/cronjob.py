@@ -65,31 +65,15 @@ class CronJobStrategy(Strategy[batch_v1.CronJob]):
         obj.status = batch_v1.CronJobStatus()
 
     def validate(self, obj: batch_v1.CronJob) -> Findings:
-        spec = obj.spec
-        found: Findings = []
-        at = SPEC.child("schedule")
-        if not spec.schedule:
-            found.append(required(at))
-        elif problem := schedule_problem(spec.schedule):
-            found.append(invalid(at, spec.schedule, problem))
-        elif "TZ" in spec.schedule:
-            detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
-            found.append(invalid(at, spec.schedule, detail))
-        found += nonnegative(spec.starting_deadline_seconds, SPEC.child("startingDeadlineSeconds"))
-        found += _time_zone(spec.time_zone, SPEC.child("timeZone"))
-        policy = spec.concurrency_policy
-        if policy not in _POLICIES:
-            at = SPEC.child("concurrencyPolicy")
-            found.append(not_supported(at, policy, _POLICIES) if policy else required(at))
-        template = spec.job_template.spec or batch_v1.JobSpec()
-        found += _job_template(template, SPEC.child("jobTemplate", "spec"))
-        found += job.no_status_labels(spec.job_template)
-        found += nonnegative(spec.successful_jobs_history_limit, SPEC.child("successfulJobsHistoryLimit"))
-        found += nonnegative(spec.failed_jobs_history_limit, SPEC.child("failedJobsHistoryLimit"))
+        found = _spec(obj.spec, None)
         if len(obj.metadata.name or "") > 52:
+            # The jobs' names are eleven characters longer.
             at = Path("metadata").child("name")
             found.append(invalid(at, obj.metadata.name, "must be no more than 52 characters"))
         return found
+
+    def validate_update(self, new: batch_v1.CronJob, old: batch_v1.CronJob) -> Findings:
+        return _spec(new.spec, old.spec)
 
     def validate_name(self, name: str, *, prefix: bool) -> list[str]:
         return names.dns_subdomain(name, prefix=prefix)
@@ -111,13 +95,51 @@ class CronJobStrategy(Strategy[batch_v1.CronJob]):
         ]
 
 
+def _spec(spec: batch_v1.CronJobSpec, old: batch_v1.CronJobSpec | None) -> Findings:
+    """`old` is None for a new object; what is wrong with an old zone or schedule already may stay so."""
+    found = _schedule(spec, old is not None and "TZ" in old.schedule, SPEC.child("schedule"))
+    found += nonnegative(spec.starting_deadline_seconds, SPEC.child("startingDeadlineSeconds"))
+    if old is None or old.time_zone != spec.time_zone:
+        found += _time_zone(spec.time_zone, SPEC.child("timeZone"))
+    policy = spec.concurrency_policy
+    if policy not in _POLICIES:
+        at = SPEC.child("concurrencyPolicy")
+        found.append(not_supported(at, policy, _POLICIES) if policy else required(at))
+    template = spec.job_template.spec or batch_v1.JobSpec()
+    found += _job_template(template, SPEC.child("jobTemplate", "spec"))
+    found += nonnegative(spec.successful_jobs_history_limit, SPEC.child("successfulJobsHistoryLimit"))
+    return found + nonnegative(spec.failed_jobs_history_limit, SPEC.child("failedJobsHistoryLimit"))
+
+
+def _schedule(spec: batch_v1.CronJobSpec, zone_allowed: bool, path: Path) -> Findings:
+    schedule = spec.schedule
+    if not schedule:
+        return [required(path)]
+    found: Findings = []
+    if problem := schedule_problem(schedule):
+        found.append(invalid(path, schedule, problem))
+    if "TZ" not in schedule:
+        return found
+    if not zone_allowed:
+        detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
+        found.append(invalid(path, schedule, detail))
+    elif spec.time_zone is not None:
+        found.append(invalid(path, schedule, "cannot use both timeZone field and TZ or CRON_TZ in schedule"))
+    return found
+
+
 def _job_template(spec: batch_v1.JobSpec, path: Path) -> Findings:
     """As a Job's, with what its defaults will add."""
     from podling.api.struct import clone
 
     filled = clone(spec)
     job.default_spec(filled)
-    return job.job_spec(filled, path)
+    found = job.job_spec(filled, path)
+    if spec.selector is not None:
+        found.append(invalid(path.child("selector"), spec.selector, "`selector` will be auto-generated"))
+    if spec.manual_selector:
+        found.append(not_supported(path.child("manualSelector"), True, ("nil", "false")))
+    return found
 
 
 def _time_zone(zone: str | None, path: Path) -> Findings:

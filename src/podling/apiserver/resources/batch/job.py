@@ -20,7 +20,6 @@ from podling.machinery.validation import (
     Path,
     duplicate,
     each,
-    forbidden,
     immutable,
     invalid,
     nonnegative,
@@ -474,15 +473,3 @@ def _completions(job: batch_v1.Job) -> str:
         return f"{succeeded}/{job.spec.completions}"
     parallelism = job.spec.parallelism or 0
     return f"{succeeded}/1 of {parallelism}" if parallelism > 1 else f"{succeeded}/1"
-
-
-def no_status_labels(template: batch_v1.JobTemplateSpec) -> Findings:
-    """A CronJob's template must not bring a selector of its own."""
-    spec = template.spec
-    if spec is not None and spec.manual_selector:
-        at = SPEC.child("jobTemplate", "spec", "manualSelector")
-        return [not_supported(at, True, ("nil", "false"))]
-    if spec is not None and spec.selector is not None:
-        at = SPEC.child("jobTemplate", "spec", "selector")
-        return [forbidden(at, "`selector` will be auto-generated")]
-    return []

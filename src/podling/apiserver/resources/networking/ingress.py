@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -55,9 +56,26 @@ class IngressStrategy(Strategy[networking_v1.Ingress]):
                 at = _SPEC.child("tls").index(index).child("hosts").index(position)
                 rule_of = names.wildcard_subdomain if "*" in host else names.dns_subdomain
                 found += each(at, host, rule_of(host))
+            if tls.secret_name:
+                at = _SPEC.child("tls").index(index).child("secretName")
+                found += each(at, tls.secret_name, names.dns_subdomain(tls.secret_name))
         if spec.ingress_class_name is not None:
             at = _SPEC.child("ingressClassName")
             found += each(at, spec.ingress_class_name, names.dns_subdomain(spec.ingress_class_name))
+        return found
+
+    def validate_status_update(self, new: networking_v1.Ingress, old: networking_v1.Ingress) -> Findings:
+        known = {point.ip for point in _points(old)}
+        found: Findings = []
+        for index, point in enumerate(_points(new)):
+            at = Path("status").child("loadBalancer", "ingress").index(index)
+            if point.ip and point.ip not in known:
+                found += each(at.child("ip"), point.ip, names.ip(point.ip))
+            if point.hostname:
+                found += each(at.child("hostname"), point.hostname, names.dns_subdomain(point.hostname))
+                if not names.ip(point.hostname):
+                    detail = "must be a DNS name, not an IP address"
+                    found.append(invalid(at.child("hostname"), point.hostname, detail))
         return found
 
     def warnings(self, new: networking_v1.Ingress, old: networking_v1.Ingress | None) -> list[str]:
@@ -66,9 +84,7 @@ class IngressStrategy(Strategy[networking_v1.Ingress]):
         return []
 
     def row(self, obj: networking_v1.Ingress, now: datetime) -> list[Any]:
-        balancer = obj.status.load_balancer
-        points = (balancer.ingress if balancer else None) or []
-        addresses = sorted({p.ip or p.hostname or "" for p in points} - {""})
+        addresses = sorted({p.ip or p.hostname or "" for p in _points(obj)} - {""})
         return [
             printing.name(obj.metadata),
             obj.spec.ingress_class_name or printing.NONE,
@@ -77,6 +93,11 @@ class IngressStrategy(Strategy[networking_v1.Ingress]):
             "80, 443" if obj.spec.tls else "80",
             printing.age(obj.metadata, now),
         ]
+
+
+def _points(obj: networking_v1.Ingress) -> Sequence[networking_v1.IngressLoadBalancerIngress]:
+    balancer = obj.status.load_balancer
+    return (balancer.ingress if balancer else None) or []
 
 
 def _hosts(rules: list[networking_v1.IngressRule]) -> str:
@@ -109,7 +130,7 @@ def _path(item: networking_v1.HTTPIngressPath, path: Path) -> Findings:
     found: Findings = []
     value = item.path or ""
     if not item.path_type:
-        found.append(required(path.child("pathType"), "pathType must be specified"))
+        return [required(path.child("pathType"), "pathType must be specified")]
     elif item.path_type not in _PATH_TYPES:
         found.append(not_supported(path.child("pathType"), item.path_type, _PATH_TYPES))
     elif item.path_type != "ImplementationSpecific":
@@ -136,6 +157,10 @@ def _backend(backend: networking_v1.IngressBackend, path: Path) -> Findings:
         for name, value in (("kind", resource.kind), ("name", resource.name)):
             if not value:
                 found.append(required(at.child(name), f"{name} is required"))
+            else:
+                found += each(at.child(name), value, names.path_segment(value))
+        if resource.api_group:
+            found += each(at.child("apiGroup"), resource.api_group, names.dns_subdomain(resource.api_group))
         return found
     if service is None:
         return [invalid(path, "", "resource or service backend is required")]
