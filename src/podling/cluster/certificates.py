@@ -11,6 +11,8 @@ from podling.cluster.pki import KeyPair, Pki, kubeconfig, write_kubeconfig
 
 #: Who a node's service proxy, network policies and cluster DNS are.
 PROXY_USER = "system:kube-proxy"
+#: Who the API server is when it calls a node agent.
+API_SERVER = "kube-apiserver-kubelet-client"
 
 
 def make(config: ClusterConfig, paths: Layout) -> None:
@@ -48,4 +50,4 @@ def api_server(pki: Pki, config: ClusterConfig) -> KeyPair:
 
 def kubelet_client(pki: Pki) -> KeyPair:
     """What the API server shows to node agents."""
-    return pki.client("apiserver-kubelet-client", "kube-apiserver-kubelet-client", ("system:masters",))
+    return pki.client("apiserver-kubelet-client", API_SERVER, ("system:masters",))

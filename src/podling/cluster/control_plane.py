@@ -8,7 +8,6 @@ control plane's process.
 from __future__ import annotations
 
 import asyncio
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from podling.apiserver.handlers.streaming import Streaming
 from podling.client.client import ApiClient
 from podling.client.events import Recorder
 from podling.client.informer import Informers
-from podling.cluster import bootstrap, certificates, networking, progress
+from podling.cluster import bootstrap, certificates, networking, process, progress
 from podling.cluster.config import ClusterConfig, Layout
 from podling.cluster.pki import Pki
 from podling.controllers.base import Config
@@ -107,9 +106,7 @@ class ControlPlane:
 
 def run(config: ClusterConfig, paths: Layout) -> None:
     """The control plane's process, until SIGTERM."""
-    import uvloop
-
-    uvloop.run(_serve(config, paths))
+    process.run_loop(_serve(config, paths))
 
 
 async def _serve(config: ClusterConfig, paths: Layout) -> None:
@@ -126,9 +123,7 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
     )
     server = HttpServer(plane.app, streaming=streaming)
     tls = tls_context(str(serving.certificate_path), str(serving.key_path), str(pki.path("ca.crt")))
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = process.stop_event()
     await plane.start()
     hosts = ["127.0.0.1"] + ([] if config.simulate else [config.host_ip]) + config.listen
     await server.start(hosts, config.port, tls=tls)

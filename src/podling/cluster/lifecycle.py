@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,16 +146,30 @@ def down(paths: Layout, say: Say, *, purge: bool = False) -> bool:
 
 
 def _terminate(pid: int) -> None:
+    """SIGTERM, and wait until the process has ended. Raises ClusterError if it does not."""
     try:
-        handle = os.pidfd_open(pid)
+        handle = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else None
+        os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
         return
-    try:
-        os.kill(pid, signal.SIGTERM)
-        if not select.select([handle], [], [], STOP_SECONDS)[0]:
-            raise ClusterError(f"process {pid} did not end within {STOP_SECONDS:.0f} s; see `podling logs supervisor`")
-    finally:
+    if handle is not None:
+        ended = bool(select.select([handle], [], [], STOP_SECONDS)[0])
         os.close(handle)
+    else:
+        ended = _poll_end(pid)
+    if not ended:
+        raise ClusterError(f"process {pid} did not end within {STOP_SECONDS:.0f} s; see `podling logs supervisor`")
+
+
+def _poll_end(pid: int) -> bool:
+    """As above, where the system tells no one when somebody else's child ends."""
+    for _ in range(int(STOP_SECONDS * 20)):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def require(paths: Layout) -> ClusterConfig:

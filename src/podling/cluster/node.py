@@ -1,4 +1,4 @@
-"""A node agent's process: kubelet, service proxy and cluster DNS of one node; or of all simulated nodes at once.
+"""A node agent's process: kubelet, service proxy and cluster DNS of one node.
 
 The agent starts without the API server: what ran before runs on, static pods start. The node's pod range comes with its
 Node object the first time and is kept on disk; until it is there, sandboxes wait and the node is not ready.
@@ -11,17 +11,17 @@ import os
 import signal
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from podling import clock, log
+from podling import log
 from podling.api import core_v1
 from podling.client import kubeconfig
 from podling.client.client import ApiClient
 from podling.client.http import HttpTransport
 from podling.client.informer import Informers
-from podling.cluster import networking
+from podling.cluster import networking, process
+from podling.cluster.certificates import API_SERVER
 from podling.cluster.config import ClusterConfig, Layout
 from podling.images.registry_config import RegistryConfig
 from podling.images.store import ImageStore
@@ -36,10 +36,6 @@ from podling.network.bridge import BridgeNetwork
 _log = log.get(__name__)
 
 _KUBELET_PORT = 10250
-#: Seconds to wait for the API server before starting without it.
-_PATIENCE = 3.0
-#: Who the API server is when it calls a node agent.
-_API_SERVER = "kube-apiserver-kubelet-client"
 
 
 class DeferredNetwork:
@@ -102,7 +98,7 @@ class Node:
         known = self._known_ranges()
         if known:
             await self._start_network(known)
-        await wait_for(self._credentials("node").server)
+        await process.wait_for(self._credentials("node").server)
         await self.kubelet.start()
         await self._start_server()
         self.informers.start()
@@ -229,7 +225,7 @@ class Node:
 
     async def _start_server(self) -> None:
         pki = self.paths.pki
-        access = DelegatedAccess(self.name, self.client, trusted=(_API_SERVER,))
+        access = DelegatedAccess(self.name, self.client, trusted=(API_SERVER,))
         server = KubeletServer(Backend(self.kubelet), access)
         tls = tls_context(pki / f"kubelet-{self.name}.crt", pki / f"kubelet-{self.name}.key", pki / "ca.crt")
         await server.start(self.ip, _KUBELET_PORT, tls)
@@ -246,20 +242,6 @@ class Node:
         self._tasks.append(asyncio.create_task(guarded(), name=name))
 
 
-async def wait_for(server: str) -> None:
-    """When all parts start at once the API server is up in a moment: cheaper than a back-off. But not for long."""
-    deadline = clock.elapsed() + _PATIENCE
-    url = urlsplit(server)
-    while clock.elapsed() < deadline:
-        try:
-            _, writer = await asyncio.open_connection(url.hostname, url.port)
-        except OSError:
-            await asyncio.sleep(0.01)
-        else:
-            writer.close()
-            return
-
-
 def open_images(config: ClusterConfig, paths: Layout) -> ImageStore:
     """The machine's image store."""
     return ImageStore(str(paths.images), registries=RegistryConfig(insecure=frozenset(config.insecure_registries)))
@@ -267,66 +249,5 @@ def open_images(config: ClusterConfig, paths: Layout) -> ImageStore:
 
 def run(config: ClusterConfig, paths: Layout, index: int) -> None:
     """The node agent's process, until SIGTERM; containers run on."""
-    import uvloop
-
     networking.enter_node(config, index)
-    uvloop.run(_until_stopped(Node(config, paths, index)))
-
-
-async def _until_stopped(part: Any) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    began = clock.real_seconds()
-    await part.start()
-    _log.info("started after %.3f s", clock.real_seconds() - began)
-    await stop.wait()
-    await part.close()
-
-
-def run_simulated(config: ClusterConfig, paths: Layout) -> None:
-    """The process of all simulated nodes."""
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(_until_stopped(SimulatedNodes(config, paths)))
-    else:
-        uvloop.run(_until_stopped(SimulatedNodes(config, paths)))
-
-
-class SimulatedNodes:
-    """Node agents over virtual containers, talking to the API server over TLS as real ones do."""
-
-    def __init__(self, config: ClusterConfig, paths: Layout) -> None:
-        self.config, self.paths = config, paths
-        self._kubelets: list[Kubelet] = []
-        self._servers: list[KubeletServer] = []
-
-    async def start(self) -> None:
-        from podling.cluster import simulation
-
-        pki = self.paths.pki
-        self._clients: list[ApiClient] = []
-        await wait_for(self.config.server)
-        for index, name in enumerate(self.config.node_names):
-            credentials = kubeconfig.Config(
-                server=self.config.server,
-                ca=(pki / "ca.crt").read_bytes(),
-                cert=(pki / f"node-{name}.crt").read_bytes(),
-                key=(pki / f"node-{name}.key").read_bytes(),
-            )
-            client = ApiClient(HttpTransport(credentials), user=None, agent="podling/node")
-            self._clients.append(client)
-            port = simulation.free_port()
-            kubelet = simulation.kubelet(client, name, index, root=self.paths.node(name), port=port)
-            await kubelet.start()
-            self._kubelets.append(kubelet)
-            server = KubeletServer(Backend(kubelet), DelegatedAccess(name, client, trusted=(_API_SERVER,)))
-            tls = tls_context(pki / f"kubelet-{name}.crt", pki / f"kubelet-{name}.key", pki / "ca.crt")
-            await server.start("127.0.0.1", port, tls)
-            self._servers.append(server)
-
-    async def close(self) -> None:
-        await asyncio.gather(*(s.close() for s in self._servers))
-        await asyncio.gather(*(k.close() for k in self._kubelets))
-        await asyncio.gather(*(c.close() for c in self._clients))
+    process.run(lambda: Node(config, paths, index))

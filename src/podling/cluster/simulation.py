@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from podling.api import core_v1
+from podling.client import kubeconfig
 from podling.client.base import Client
+from podling.client.client import ApiClient
+from podling.client.http import HttpTransport
+from podling.cluster import process
+from podling.cluster.certificates import API_SERVER
+from podling.cluster.config import ClusterConfig, Layout
 from podling.kubelet.agent import Kubelet
+from podling.kubelet.backend import Backend
 from podling.kubelet.config import KubeletConfig
 from podling.kubelet.resources import Machine
+from podling.kubelet.server import KubeletServer
+from podling.kubelet.server_auth import DelegatedAccess, tls_context
 from podling.runtime import fake, fake_behaviour
 from podling.runtime.fake_images import FakeImages
 from podling.volumes.usage import Usage
@@ -93,3 +103,44 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+class SimulatedNodes:
+    """Node agents over virtual containers, talking to the API server over TLS as real ones do."""
+
+    def __init__(self, config: ClusterConfig, paths: Layout) -> None:
+        self.config, self.paths = config, paths
+        self._kubelets: list[Kubelet] = []
+        self._servers: list[KubeletServer] = []
+
+    async def start(self) -> None:
+        pki = self.paths.pki
+        self._clients: list[ApiClient] = []
+        await process.wait_for(self.config.server)
+        for index, name in enumerate(self.config.node_names):
+            credentials = kubeconfig.Config(
+                server=self.config.server,
+                ca=(pki / "ca.crt").read_bytes(),
+                cert=(pki / f"node-{name}.crt").read_bytes(),
+                key=(pki / f"node-{name}.key").read_bytes(),
+            )
+            client = ApiClient(HttpTransport(credentials), user=None, agent="podling/node")
+            self._clients.append(client)
+            port = free_port()
+            agent = kubelet(client, name, index, root=self.paths.node(name), port=port)
+            await agent.start()
+            self._kubelets.append(agent)
+            server = KubeletServer(Backend(agent), DelegatedAccess(name, client, trusted=(API_SERVER,)))
+            tls = tls_context(pki / f"kubelet-{name}.crt", pki / f"kubelet-{name}.key", pki / "ca.crt")
+            await server.start("127.0.0.1", port, tls)
+            self._servers.append(server)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(s.close() for s in self._servers))
+        await asyncio.gather(*(k.close() for k in self._kubelets))
+        await asyncio.gather(*(c.close() for c in self._clients))
+
+
+def run(config: ClusterConfig, paths: Layout) -> None:
+    """The process of all simulated nodes, until SIGTERM."""
+    process.run(lambda: SimulatedNodes(config, paths))

@@ -1,8 +1,8 @@
 """The supervisor: starts a cluster's processes, starts them again when they die, and takes them down.
 
 It imports what the parts share and forks them: they start in milliseconds and share that memory. It holds no thread,
-no event loop and no connection, and sleeps until a signal comes. The parts die with it (PR_SET_PDEATHSIG); containers
-don't: they belong to their conmon, and the next start adopts them.
+no event loop and no connection, and sleeps until a signal comes (they arrive as bytes in a pipe). On Linux the parts die
+with it (PR_SET_PDEATHSIG); containers don't: they belong to their conmon, and the next start adopts them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import fcntl
 import gc
 import importlib
 import os
+import select
 import signal
 import sys
 import time
@@ -38,8 +39,9 @@ SHARED_MODULES = (
     "podling.client.http",
     "podling.client.informer",
     "podling.cluster.control_plane",
-    "podling.cluster.node",
 )
+REAL_MODULES = ("podling.cluster.node", "podling.runtime.oci", "podling.proxy.proxier", "podling.dns.server")
+SIMULATED_MODULES = ("podling.cluster.simulation",)
 #: A part that lived this long before it died is started again at once; a shorter life waits, twice as long each time.
 _HEALTHY_SECONDS = 10.0
 _LONGEST_WAIT = 30.0
@@ -69,24 +71,28 @@ class Supervisor:
         self._parts = parts
         self._paths = paths
         self._stopping = False
+        self._signals, written = os.pipe()
+        for end in (self._signals, written):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(written, warn_on_full_buffer=False)
 
     def run(self) -> None:
         """Until SIGTERM or SIGINT; then the parts are ended, the control plane last."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signals = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
-        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
         while not self._stopping:
-            wait = self._start_due()
-            received = signal.sigwait(signals) if wait is None else _number(signal.sigtimedwait(signals, wait))
-            if received in (signal.SIGTERM, signal.SIGINT):
-                self._stopping = True
+            self._wait(self._start_due())
             self._reap()
         self._end_parts()
 
     def _stop(self, *_: object) -> None:
         self._stopping = True
+
+    def _wait(self, seconds: float | None) -> None:
+        """Until a signal comes, at most this long."""
+        if select.select([self._signals], [], [], seconds)[0]:
+            os.read(self._signals, 4096)
 
     def _start_due(self) -> float | None:
         """Start what is due; gives the seconds until the next is, None if nothing waits."""
@@ -112,10 +118,11 @@ class Supervisor:
             return
         code = 1
         try:
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+            signal.set_wakeup_fd(-1)
+            if sys.platform == "linux":
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:
                 os._exit(0)
-            signal.pthread_sigmask(signal.SIG_SETMASK, set())
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             redirect_output(self._paths.log(part.name))
@@ -161,17 +168,13 @@ class Supervisor:
                     os.kill(part.pid, signal.SIGTERM)
             deadline = time.monotonic() + _STOP_SECONDS
             while any(part.pid for part in group) and time.monotonic() < deadline:
-                signal.sigtimedwait({signal.SIGCHLD}, max(0.0, deadline - time.monotonic()))
+                self._wait(max(0.0, deadline - time.monotonic()))
                 self._reap()
             for part in group:
                 if part.pid:
                     _log.warning("%s did not end in %d s and is killed", part.name, _STOP_SECONDS)
                     os.kill(part.pid, signal.SIGKILL)
                     os.waitpid(part.pid, 0)
-
-
-def _number(info: signal.struct_siginfo | None) -> int | None:
-    return info.si_signo if info else None
 
 
 def redirect_output(path: Path) -> None:
@@ -230,12 +233,16 @@ def running_pid(paths: Layout) -> int | None:
 
 def parts(config: ClusterConfig, paths: Layout) -> list[Part]:
     """The control plane first, then the node agents; simulated nodes share one process."""
-    from podling.cluster import control_plane, node
+    from podling.cluster import control_plane
 
     made = [Part("control-plane", lambda: control_plane.run(config, paths))]
     if config.simulate:
-        made.append(Part("nodes", lambda: node.run_simulated(config, paths)))
+        from podling.cluster import simulation
+
+        made.append(Part("nodes", lambda: simulation.run(config, paths)))
     else:
+        from podling.cluster import node
+
         for index, name in enumerate(config.node_names):
             made.append(Part(name, lambda index=index: node.run(config, paths, index)))  # type: ignore[misc]
     return made
@@ -251,7 +258,7 @@ def main(paths: Layout) -> int:
     if held is None or config is None:
         return 1
     ground = _fork_child(lambda: _lay_ground(config, paths))
-    for module in SHARED_MODULES:
+    for module in SHARED_MODULES + (SIMULATED_MODULES if config.simulate else REAL_MODULES):
         importlib.import_module(module)
     # What is loaded now is never collected: the collector would write to every page and end the sharing.
     gc.collect()
