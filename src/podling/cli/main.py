@@ -43,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """The exit code: 0, 1 for a failure told in one sentence, 2 for unusable arguments, 130 when interrupted."""
     words = sys.argv[1:] if argv is None else argv
+    if sys.platform == "win32":
+        print("podling: clusters need a Unix system: use WSL, or podling.cluster.inprocess in Python", file=sys.stderr)
+        return 1
     try:
         if words[:1] == ["kubectl"]:
             # Everything behind `kubectl` is kubectl's own, options included.

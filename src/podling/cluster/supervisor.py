@@ -1,8 +1,8 @@
 """The supervisor: starts a cluster's processes, starts them again when they die, and takes them down.
 
 It imports what the parts share and forks them: they start in milliseconds and share that memory. It holds no thread,
-no event loop and no connection, and sleeps until a signal comes (they arrive as bytes in a pipe). On Linux the parts die
-with it (PR_SET_PDEATHSIG); containers don't: they belong to their conmon, and the next start adopts them.
+no event loop and no connection, and sleeps until a signal comes (they arrive as bytes in a pipe). On Linux the parts
+die with it (PR_SET_PDEATHSIG); containers don't: they belong to their conmon, and the next start adopts them.
 """
 
 from __future__ import annotations
