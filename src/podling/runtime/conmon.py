@@ -62,7 +62,8 @@ async def create(
     try:
         argv = _argv(program, oci, container_id, config, bundle, exits, log)
         try:
-            child = processes.spawn(argv, env=env, stderr=errors, pass_fds=(writer,))
+            # It leaves a mark where it runs when the kernel kills for memory.
+            child = processes.spawn(argv, env=env, stderr=errors, pass_fds=(writer,), cwd=str(bundle))
         finally:
             os.close(writer)
         answer = b""

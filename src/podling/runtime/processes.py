@@ -11,6 +11,8 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 
+from podling.runtime import syscalls
+
 #: The environment of helper commands: the agent's own may hold credentials, and conmon hands its own on.
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
@@ -77,8 +79,10 @@ def spawn(
     stdout: int | None = None,
     stderr: int | None = None,
     pass_fds: Sequence[int] = (),
+    cwd: str = "",
 ) -> Child:
-    """Start `argv` (a path first). Standard streams that are not given are /dev/null; `pass_fds` keep their numbers."""
+    """Start `argv` (a path first). Standard streams that are not given are /dev/null; `pass_fds` keep their numbers.
+    `cwd` is where it starts, if not where we are."""
     actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = []
     for target, source in enumerate((stdin, stdout, stderr)):
         if source is None:
@@ -89,7 +93,15 @@ def spawn(
     actions.extend((os.POSIX_SPAWN_DUP2, fd, fd) for fd in pass_fds)
     # An ignored SIGPIPE would be inherited by the containers, where `yes | head` then complains.
     defaults = (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    return Child(os.posix_spawn(argv[0], list(argv), env, file_actions=actions, setsigmask=(), setsigdef=defaults))
+
+    def start() -> int:
+        if cwd:
+            # posix_spawn has no such attribute, and our own directory is not to be changed: it is that of all threads.
+            syscalls.unshare(syscalls.CLONE_FS)
+            os.chdir(cwd)
+        return os.posix_spawn(argv[0], list(argv), env, file_actions=actions, setsigmask=(), setsigdef=defaults)
+
+    return Child(syscalls.in_fresh_thread(start) if cwd else start())
 
 
 async def run(argv: Sequence[str], *, pass_fds: Sequence[int] = ()) -> tuple[int, str]:

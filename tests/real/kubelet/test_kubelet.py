@@ -26,10 +26,8 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home() -> Iterator[Path]:
     directory = Path(tempfile.mkdtemp(prefix=f"podling-k{os.getpid()}-", dir="/tmp"))
-    # conmon leaves a mark where it runs when the kernel kills for memory.
-    monkeypatch.chdir(directory)
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
 

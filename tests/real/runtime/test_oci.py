@@ -573,3 +573,18 @@ def test_teardown_removes_all_of_a_crashed_runtime(node: Callable[[Body], None])
         assert mounts.targets_below(str(h.home)) == []
 
     node(body)
+
+
+def test_nothing_is_left_where_the_agent_runs(
+    node: Callable[[Body], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def body(h: OciHarness) -> None:
+        assert isinstance(h.runtime, OciRuntime)
+        _, container_id = await h.running("tail", "/dev/zero", resources=Resources(memory_limit=16 << 20))
+        assert (await h.ended(container_id)).reason == "OOMKilled"
+        assert os.getcwd() == str(tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    node(body)
