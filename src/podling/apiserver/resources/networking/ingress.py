@@ -8,6 +8,7 @@ from typing import Any
 
 from podling.api import names, networking_v1
 from podling.apiserver.resources import printing
+from podling.apiserver.resources.networking import references
 from podling.apiserver.strategy import Context, Strategy
 from podling.machinery.validation import Findings, Path, each, invalid, not_supported, required
 
@@ -152,20 +153,11 @@ def _backend(backend: networking_v1.IngressBackend, path: Path) -> Findings:
     if service is not None and resource is not None:
         return [invalid(path, "", "cannot set both resource and service backends")]
     if resource is not None:
-        at = path.child("resource")
-        found: Findings = []
-        for name, value in (("kind", resource.kind), ("name", resource.name)):
-            if not value:
-                found.append(required(at.child(name), f"{name} is required"))
-            else:
-                found += each(at.child(name), value, names.path_segment(value))
-        if resource.api_group:
-            found += each(at.child("apiGroup"), resource.api_group, names.dns_subdomain(resource.api_group))
-        return found
+        return references.typed(resource, path.child("resource"))
     if service is None:
         return [invalid(path, "", "resource or service backend is required")]
     at = path.child("service")
-    found = [] if service.name else [required(at.child("name"))]
+    found: Findings = [] if service.name else [required(at.child("name"))]
     if service.name:
         found += each(at.child("name"), service.name, names.dns_1035_label(service.name))
     port = service.port or networking_v1.ServiceBackendPort()

@@ -7,6 +7,8 @@ from typing import Any
 
 from podling.api import names, networking_v1
 from podling.apiserver.resources import printing
+from podling.apiserver.resources.batch.job import domain_prefixed_path
+from podling.apiserver.resources.networking import references
 from podling.apiserver.strategy import Strategy
 from podling.machinery.validation import (
     Findings,
@@ -14,7 +16,6 @@ from podling.machinery.validation import (
     each,
     forbidden,
     immutable,
-    invalid,
     not_supported,
     required,
     too_long,
@@ -31,23 +32,14 @@ class IngressClassStrategy(Strategy[networking_v1.IngressClass]):
             obj.spec.parameters.scope = obj.spec.parameters.scope or "Cluster"
 
     def validate(self, obj: networking_v1.IngressClass) -> Findings:
-        controller = obj.spec.controller or ""
-        at = _SPEC.child("controller")
-        found: Findings = []
-        if len(controller) > 250:
-            found.append(too_long(at, 250))
-        host, slash, rest = controller.partition("/")
-        if not controller:
-            found.append(required(at))
-        elif not (host and slash and rest):
-            found.append(invalid(at, controller, 'must be a domain-prefixed path (such as "acme.io/foo")'))
-        else:
-            found += each(at, host, names.dns_subdomain(host))
+        controller, at = obj.spec.controller or "", _SPEC.child("controller")
+        found: Findings = [too_long(at, 250)] if len(controller) > 250 else []
+        found += domain_prefixed_path(controller, at)
         return found + _parameters(obj.spec.parameters, _SPEC.child("parameters"))
 
     def validate_update(self, new: networking_v1.IngressClass, old: networking_v1.IngressClass) -> Findings:
         found = immutable(new.spec.controller, old.spec.controller, _SPEC.child("controller"))
-        return found + _parameters(new.spec.parameters, _SPEC.child("parameters"))
+        return found + self.validate(new)
 
     def row(self, obj: networking_v1.IngressClass, now: datetime) -> list[Any]:
         parameters = obj.spec.parameters
@@ -61,15 +53,17 @@ class IngressClassStrategy(Strategy[networking_v1.IngressClass]):
 def _parameters(parameters: networking_v1.IngressClassParametersReference | None, path: Path) -> Findings:
     if parameters is None:
         return []
-    found: Findings = []
-    for name, value in (("kind", parameters.kind), ("name", parameters.name)):
-        if not value:
-            found.append(required(path.child(name), f"{name} is required"))
-    scope = parameters.scope
-    if scope not in ("Cluster", "Namespace"):
-        found.append(not_supported(path.child("scope"), scope or "", ("Cluster", "Namespace")))
-    if scope == "Namespace" and not parameters.namespace:
-        found.append(required(path.child("namespace"), "`parameters.scope` is set to 'Namespace'"))
-    if scope == "Cluster" and parameters.namespace is not None:
-        found.append(forbidden(path.child("namespace"), "`parameters.scope` is set to 'Cluster'"))
+    found = references.typed(parameters, path)
+    scope, namespace, at = parameters.scope, parameters.namespace, path.child("namespace")
+    if scope is None:
+        found.append(required(path.child("scope")))
+    elif scope not in ("Cluster", "Namespace"):
+        found.append(not_supported(path.child("scope"), scope, ("Cluster", "Namespace")))
+    elif scope == "Cluster":
+        if namespace is not None:
+            found.append(forbidden(at, "`parameters.scope` is set to 'Cluster'"))
+    elif namespace is None:
+        found.append(required(at, "`parameters.scope` is set to 'Namespace'"))
+    else:
+        found += each(at, namespace, names.dns_label(namespace))
     return found

@@ -8,7 +8,7 @@ from typing import Any
 from podling.api import names, networking_v1
 from podling.apiserver.resources import printing
 from podling.apiserver.strategy import Strategy
-from podling.machinery.validation import Findings, Path, immutable, required
+from podling.machinery.validation import Findings, Path, each, immutable, required
 
 
 class IPAddressStrategy(Strategy[networking_v1.IPAddress]):
@@ -20,10 +20,16 @@ class IPAddressStrategy(Strategy[networking_v1.IPAddress]):
     def validate(self, obj: networking_v1.IPAddress) -> Findings:
         reference = obj.spec.parent_ref
         at = Path("spec").child("parentRef")
+        if reference == networking_v1.ParentReference():
+            return [required(at)]
         found: Findings = []
+        if reference.group:
+            found += each(at.child("group"), reference.group, names.dns_subdomain(reference.group))
         for name, value in (("resource", reference.resource), ("name", reference.name)):
-            if not value:
-                found.append(required(at.child(name)))
+            where = at.child(name)
+            found += each(where, value, names.path_segment(value)) if value else [required(where)]
+        if reference.namespace:
+            found += each(at.child("namespace"), reference.namespace, names.path_segment(reference.namespace))
         return found
 
     def validate_update(self, new: networking_v1.IPAddress, old: networking_v1.IPAddress) -> Findings:

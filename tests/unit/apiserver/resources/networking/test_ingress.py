@@ -52,7 +52,7 @@ PATH = "spec__rules__0__http__paths__0"
             "spec.rules[0].http.paths[0].backend: Required value: port name or number is required"
         ]),
         ({f"{PATH}__backend": {"resource": {"kind": "", "name": "a/b"}}}, [
-            "spec.rules[0].http.paths[0].backend.resource.kind: Required value: kind is required",
+            "spec.rules[0].http.paths[0].backend.resource.kind: Required value",
             'spec.rules[0].http.paths[0].backend.resource.name: Invalid value: "a/b": may not contain \'/\'',
         ]),
         ({"metadata__annotations": {"kubernetes.io/ingress.class": "a"}, "spec__ingressClassName": "b"}, [
