@@ -167,7 +167,7 @@ class HttpServer:
             user = await self.app.authenticate(headers, connection.certificate, path)
             self.app.authorize(user, info)
             if info.subresource in STREAMING and self._streams(info):
-                return await self._stream(http, info, user, query)
+                return await self._stream(http, info, user, {**query, **queries})
             media = _media(headers, query, info)
             request = Request(http.method, path, query, queries, headers, await _body(http), None, user)
             answer = await self.app.dispatch(request, info, user)
@@ -278,7 +278,7 @@ class HttpServer:
         return item is not None and info.subresource in item.resource.subresources
 
     async def _stream(
-        self, http: web.BaseRequest, info: RequestInfo, user: User, query: dict[str, str]
+        self, http: web.BaseRequest, info: RequestInfo, user: User, query: Mapping[str, str | list[str]]
     ) -> web.StreamResponse:
         """Give the connection to the hook, after admission has agreed."""
         if self.streaming is None:

@@ -354,9 +354,10 @@ def _logic(left: Run, right: Run, *, stop: bool) -> Run:
         for side in (left, right):
             try:
                 value = side(f)
-                if value is stop:
+                decided = value is stop
+                if decided:
                     return stop
-                if value is not (not stop):
+                if not isinstance(value, bool):
                     raise EvaluationError("no such overload")
             except CostExceeded:
                 raise
@@ -412,7 +413,11 @@ def _optional_map(range_: Run, name: str, body: Run, *, flat: bool) -> Run:
             return NONE
         f.vars[name] = value.value
         found = body(f)
-        return found if flat else Optional(found)
+        if not flat:
+            return Optional(found)
+        if not isinstance(found, Optional):
+            raise no_overload("optFlatMap", found)
+        return found
 
     return run
 

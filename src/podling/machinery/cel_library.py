@@ -309,8 +309,8 @@ def _contains_ip(network: Network, address: Any) -> bool:
 
 
 def _contains_network(network: Network, other: Any) -> bool:
-    inner = (to_network(other) if isinstance(other, str) else other).interface.network
-    outer = network.interface.network
+    inner: Any = (to_network(other) if isinstance(other, str) else other).interface.network
+    outer: Any = network.interface.network
     return bool(inner.version == outer.version and inner.subnet_of(outer))
 
 
@@ -552,11 +552,15 @@ class Decision(Opaque):
         self.answer = answer
 
 
+def _with(question: Question, field: str, value: Any) -> Question:
+    return question._replace(**{field: value})
+
+
 def _narrowed(cls: type[_Asking], field: str, what: str = "") -> Callable[[_Asking, str], _Asking]:
     def narrow(asking: _Asking, value: str) -> _Asking:
         if what and not value.strip():
             raise EvaluationError(f"{what} must not be empty")
-        return cls(asking.decide, asking.question._replace(**{field: value}))
+        return cls(asking.decide, _with(asking.question, field, value))
 
     return narrow
 
@@ -608,9 +612,11 @@ def kubernetes() -> Functions:
     return table
 
 
-#: `jsonpatch.escapeKey`: of mutations only.
-def json_patch_key(table: Functions) -> None:
-    declare(table, "jsonpatch.escapeKey(string) -> string", lambda s: s.replace("~", "~0").replace("/", "~1"))
-
-
 FUNCTIONS = kubernetes()
+#: Mutations can escape names for the paths of their patches.
+MUTATION_FUNCTIONS = dict(FUNCTIONS)
+declare(
+    MUTATION_FUNCTIONS,
+    "jsonpatch.escapeKey(string) -> string",
+    lambda text: text.replace("~", "~0").replace("/", "~1"),
+)

@@ -94,7 +94,7 @@ def _object(schema: Mapping[str, Any], name: str, root: bool, resolve: Resolve |
     wire = {escaped: field for field in properties if (escaped := escape(field)) is not None}
     if embedded:
         wire |= {field: field for field in ("apiVersion", "kind", "metadata")}
-        known = {"apiVersion": t.STRING, "kind": t.STRING, "metadata": _metadata(properties.get("metadata"))}
+        known = {"apiVersion": t.STRING, "kind": t.STRING, "metadata": _metadata(properties.get("metadata"), resolve)}
 
     def lookup(field: str) -> Type | None:
         if field not in known:
@@ -106,6 +106,10 @@ def _object(schema: Mapping[str, Any], name: str, root: bool, resolve: Resolve |
     return ObjectType(name, lookup, {e: f for e, f in wire.items() if e != f})
 
 
-def _metadata(schema: Mapping[str, Any] | None) -> Type:
-    """Of an object's metadata only the name can be read."""
+def _metadata(schema: Mapping[str, Any] | None, resolve: Resolve | None) -> Type:
+    """Of a custom resource's metadata only the name can be read, of a built-in one's everything."""
+    full = _dereferenced(schema or {}, resolve)
+    properties = full.get("properties") or {}
+    if "name" in properties and "generateName" in properties:
+        return type_of(full, name="metadata", resolve=resolve) or _METADATA
     return _METADATA

@@ -1,13 +1,17 @@
-"""Match conditions and variables: named expressions. What compiles is for those who evaluate them to say."""
+"""Match conditions and variables: named expressions, and what of them does not compile."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from podling.api import admissionregistration_v1 as v1
 from podling.api import names
 from podling.machinery.validation import Findings, Path, duplicate, each, invalid, required, too_many
+
+if TYPE_CHECKING:
+    from podling.apiserver.admission.validating_policy import Problem
 
 _MAX_CONDITIONS = 64
 _IDENTIFIER = re.compile("[_a-zA-Z][_a-zA-Z0-9]*")
@@ -19,7 +23,8 @@ _RESERVED = frozenset(
 )  # fmt: skip
 
 
-def match_conditions(conditions: Sequence[v1.MatchCondition] | None, path: Path) -> Findings:
+def match_conditions(conditions: Sequence[v1.MatchCondition] | None, path: Path, *, params: bool = False) -> Findings:
+    """Of a webhook, or of a policy, which may have parameters."""
     conditions = conditions or []
     found: Findings = []
     if len(conditions) > _MAX_CONDITIONS:
@@ -29,6 +34,8 @@ def match_conditions(conditions: Sequence[v1.MatchCondition] | None, path: Path)
         at = path.index(index)
         if not condition.expression.strip():
             found.append(required(at.child("expression")))
+        else:
+            found += _compiled(condition.expression, at.child("expression"), params=params)
         if not condition.name:
             found.append(required(at.child("name")))
             continue
@@ -37,6 +44,29 @@ def match_conditions(conditions: Sequence[v1.MatchCondition] | None, path: Path)
             found.append(duplicate(at.child("name"), condition.name))
         seen.add(condition.name)
     return found
+
+
+def _compiled(expression: str, path: Path, *, params: bool) -> Findings:
+    # Expressions are rare, and what compiles them is not small.
+    from podling.apiserver.admission.match_cel import condition
+    from podling.machinery.cel import CompileError
+
+    try:
+        condition(expression, params=params)
+    except CompileError as error:
+        return [invalid(path, expression, str(error))]
+    return []
+
+
+def problems(found: Iterable[Problem], path: Path) -> Findings:
+    """Expressions of a policy that do not compile, below `path`."""
+    findings: Findings = []
+    for problem in found:
+        at = path
+        for part in problem.path:
+            at = at.index(part) if isinstance(part, int) else at.child(part)
+        findings.append(invalid(at, problem.expression, problem.why))
+    return findings
 
 
 def variables(values: Sequence[v1.Variable] | None, path: Path) -> Findings:

@@ -1,4 +1,4 @@
-"""MutatingAdmissionPolicies. Their expressions are compiled by the admission plugin that evaluates them."""
+"""MutatingAdmissionPolicies. Their expressions have to compile."""
 
 from __future__ import annotations
 
@@ -27,14 +27,17 @@ class MutatingAdmissionPolicyStrategy(Strategy[v1.MutatingAdmissionPolicy]):
         spec = obj.spec
         found = policies.policy(obj)
         found += policies.operations(spec.match_constraints, OPERATIONS, SPEC.child("matchConstraints"))
-        found += conditions.match_conditions(spec.match_conditions, SPEC.child("matchConditions"))
+        found += conditions.match_conditions(
+            spec.match_conditions, SPEC.child("matchConditions"), params=spec.param_kind is not None
+        )
         found += conditions.variables(spec.variables, SPEC.child("variables"))
         if not spec.mutations:
             found.append(required(SPEC.child("mutations"), "mutations must contain at least one item"))
         for index, mutation in enumerate(spec.mutations or ()):
             found += _mutation(mutation, SPEC.child("mutations").index(index))
         at = SPEC.child("reinvocationPolicy")
-        return found + one_of(at, spec.reinvocation_policy, ("IfNeeded", "Never"), needed=True)
+        found += one_of(at, spec.reinvocation_policy, ("IfNeeded", "Never"), needed=True)
+        return found or _compiled(spec)
 
     def row(self, obj: v1.MutatingAdmissionPolicy, now: datetime) -> list[Any]:
         return [
@@ -43,6 +46,12 @@ class MutatingAdmissionPolicyStrategy(Strategy[v1.MutatingAdmissionPolicy]):
             policies.param_kind_cell(obj.spec.param_kind),
             printing.age(obj.metadata, now),
         ]
+
+
+def _compiled(spec: v1.MutatingAdmissionPolicySpec) -> Findings:
+    from podling.apiserver.admission.mutating_policy import compile_policy
+
+    return conditions.problems(compile_policy(spec)[1], SPEC)
 
 
 def _mutation(mutation: v1.Mutation, path: Path) -> Findings:

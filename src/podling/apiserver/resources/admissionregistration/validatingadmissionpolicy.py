@@ -1,4 +1,4 @@
-"""ValidatingAdmissionPolicies. Their expressions are compiled by the admission plugin that evaluates them."""
+"""ValidatingAdmissionPolicies. Their expressions have to compile."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ class ValidatingAdmissionPolicyStrategy(Strategy[v1.ValidatingAdmissionPolicy]):
     def validate(self, obj: v1.ValidatingAdmissionPolicy) -> Findings:
         spec = obj.spec
         found = policies.policy(obj)
-        found += conditions.match_conditions(spec.match_conditions, SPEC.child("matchConditions"))
+        found += conditions.match_conditions(
+            spec.match_conditions, SPEC.child("matchConditions"), params=spec.param_kind is not None
+        )
         found += conditions.variables(spec.variables, SPEC.child("variables"))
         if not spec.validations and not spec.audit_annotations:
             found.append(required(SPEC.child("validations"), _NOTHING))
@@ -42,7 +44,8 @@ class ValidatingAdmissionPolicyStrategy(Strategy[v1.ValidatingAdmissionPolicy]):
             return found
         for index, validation in enumerate(spec.validations or ()):
             found += _validation(validation, SPEC.child("validations").index(index))
-        return found + _audit_annotations(obj.metadata.name or "", spec.audit_annotations or [])
+        found += _audit_annotations(obj.metadata.name or "", spec.audit_annotations or [])
+        return found or _compiled(spec)
 
     def validate_status_update(self, new: v1.ValidatingAdmissionPolicy, old: v1.ValidatingAdmissionPolicy) -> Findings:
         checking = new.status.type_checking
@@ -62,6 +65,12 @@ class ValidatingAdmissionPolicyStrategy(Strategy[v1.ValidatingAdmissionPolicy]):
             policies.param_kind_cell(obj.spec.param_kind),
             printing.age(obj.metadata, now),
         ]
+
+
+def _compiled(spec: v1.ValidatingAdmissionPolicySpec) -> Findings:
+    from podling.apiserver.admission.validating_policy import compile_policy
+
+    return conditions.problems(compile_policy(spec)[1], SPEC)
 
 
 def _validation(validation: v1.Validation, path: Path) -> Findings:
