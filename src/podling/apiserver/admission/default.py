@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 from podling.apiserver.admission.base import Chain, Plugin
 from podling.apiserver.admission.default_toleration_seconds import DefaultTolerationSeconds
 from podling.apiserver.admission.limit_ranger import LimitRanger
+from podling.apiserver.admission.mutating_policy import MutatingAdmissionPolicy
 from podling.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from podling.apiserver.admission.priority import Priority
 from podling.apiserver.admission.runtime_class import RuntimeClass
 from podling.apiserver.admission.service_account import ServiceAccount
 from podling.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
 from podling.apiserver.admission.taint_nodes_by_condition import TaintNodesByCondition
+from podling.apiserver.admission.validating_policy import ValidatingAdmissionPolicy
+from podling.apiserver.admission.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
 
 if TYPE_CHECKING:
     from podling.apiserver.app import ApiServer
@@ -28,6 +31,10 @@ PLUGINS: tuple[type[Plugin], ...] = (
     StorageObjectInUseProtection,
     RuntimeClass,
     DefaultStorageClass,
+    MutatingAdmissionPolicy,
+    MutatingAdmissionWebhook,
+    ValidatingAdmissionPolicy,
+    ValidatingAdmissionWebhook,
 )
 
 
