@@ -1,7 +1,13 @@
-"""ResourceQuotas: what is used of them. Admission refuses what would go over; here what is there is counted."""
+"""ResourceQuotas: what is used of them. Admission charges what comes; here what is there is counted.
+
+Counting follows what ends, goes or gets smaller, and what the quota limits; new objects have been charged by admission.
+A count that was provoked by one of several new objects would miss the others, which are charged but not there yet. What
+admission charged for something that never came is found by counting again every few minutes, as upstream does.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from podling import clock
@@ -16,6 +22,9 @@ from podling.machinery import quota
 _POD, _SERVICE = registry.of(core_v1.Pod), registry.of(core_v1.Service)
 _CLAIM = registry.of(core_v1.PersistentVolumeClaim)
 
+#: Seconds between two counts of everything (upstream's --resource-quota-sync-period).
+RESYNC = 300.0
+
 
 class ResourceQuotaController(Controller):
     """See the module."""
@@ -24,10 +33,25 @@ class ResourceQuotaController(Controller):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self._quotas = self.watch(core_v1.ResourceQuota)
+        self._quotas = self.informer(core_v1.ResourceQuota)
+        self._quotas.add_handler(on_add=self.enqueue, on_update=self._quota_changed)
         self._resources = Resources(self.informer(apiextensions_v1.CustomResourceDefinition))
         #: What is followed because a quota counts it.
         self._followed: dict[Resource, Informer[Any]] = {}
+
+    def _quota_changed(self, old: core_v1.ResourceQuota, new: core_v1.ResourceQuota) -> None:
+        # Not for each charge: see the module.
+        if (new.spec.hard or {}) != (new.status.hard or {}) or old.spec != new.spec:
+            self.enqueue(new)
+
+    def background(self) -> list[Any]:
+        return [self._resync()]
+
+    async def _resync(self) -> None:
+        while True:
+            await asyncio.sleep(RESYNC)
+            for found in self._quotas.list():
+                self.enqueue(found)
 
     def _follow(self, resource: Resource) -> Informer[Any]:
         informer = self._followed.get(resource)
@@ -46,7 +70,7 @@ class ResourceQuotaController(Controller):
                 if quota.usage(resource, old, now) != quota.usage(resource, new, now):
                     self._changed(new)
 
-        informer.add_handler(on_add=self._changed, on_update=updated, on_delete=self._changed)
+        informer.add_handler(on_update=updated, on_delete=self._changed)
         return informer
 
     def _changed(self, obj: Any) -> None:

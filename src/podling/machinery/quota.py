@@ -100,12 +100,30 @@ def _claim(claim: core_v1.PersistentVolumeClaim) -> Usage:
     )
     if storage_class:
         used[f"{storage_class}{_CLASS_SUFFIX}persistentvolumeclaims"] = ONE
-    asked = (spec.resources.requests or {}).get("storage") if spec.resources else None
+    asked = _storage(claim)
     if asked is not None:
-        used["requests.storage"] = quantity.parse(asked)
+        used["requests.storage"] = asked
         if storage_class:
-            used[f"{storage_class}{_CLASS_SUFFIX}requests.storage"] = quantity.parse(asked)
+            used[f"{storage_class}{_CLASS_SUFFIX}requests.storage"] = asked
     return used
+
+
+def _storage(claim: core_v1.PersistentVolumeClaim) -> Quantity | None:
+    """What is asked for in whole bytes, or what was allocated if that is more: a volume never shrinks."""
+    spec, status = claim.spec, claim.status
+    asked = (spec.resources.requests or {}).get("storage") if spec.resources else None
+    if asked is None:
+        return None
+    most = quantity.parse(asked)
+    allocated = (status.allocated_resources or {}).get("storage")
+    if allocated is not None and (given := quantity.parse(allocated)) > most:
+        most = given
+    return most if most.nano % 10**9 == 0 else quantity.of(most.value(), most.format)
+
+
+_POD_NAMES = frozenset(("pods", *_STANDARD, *(f"{w}.{n}" for w in ("requests", "limits") for n in _STANDARD)))
+_SERVICE_NAMES = frozenset(("services", "services.nodeports", "services.loadbalancers"))
+_CLAIM_NAMES = ("persistentvolumeclaims", "requests.storage")
 
 
 def covers(name: str, resource: Resource) -> bool:
@@ -116,26 +134,46 @@ def covers(name: str, resource: Resource) -> bool:
         return False
     match resource.name:
         case "pods":
-            compute = name.removeprefix("requests.").removeprefix("limits.")
-            if name == "requests.storage" or name.startswith(("count/", "services")) or _CLASS_SUFFIX in name:
-                return False
-            return name == "pods" or compute in _STANDARD or compute.startswith("hugepages-") or "/" in compute
+            return name in _POD_NAMES or name.startswith(("hugepages-", "requests.hugepages-")) or _extended(name)
         case "services":
-            return name in ("services", "services.nodeports", "services.loadbalancers")
+            return name in _SERVICE_NAMES
         case "persistentvolumeclaims":
-            return name in ("persistentvolumeclaims", "requests.storage") or _CLASS_SUFFIX in name
+            return name in _CLAIM_NAMES or name.endswith(tuple(_CLASS_SUFFIX + n for n in _CLAIM_NAMES))
     return name == resource.name and name in _PLAIN
 
 
+def _extended(name: str) -> bool:
+    """`requests.example.com/gpu`: extended resources have requests only."""
+    return name.startswith("requests.") and "/" in name and "kubernetes.io/" not in name
+
+
+#: A quota of one of these wants every container to say how much; upstream calls it a mistake that must stay.
+_MUST_BE_SAID = frozenset(("cpu", "memory", "requests.cpu", "requests.memory", "limits.cpu", "limits.memory"))
+
+
+def unsaid(names: Iterable[str], pod: core_v1.Pod) -> dict[str, list[str]]:
+    """Of the names that a quota limits: those that containers must set and don't, with these containers; sorted."""
+    missing: dict[str, list[str]] = {}
+    containers = [*pod.spec.containers, *(pod.spec.init_containers or ())]
+    for name in sorted(_MUST_BE_SAID.intersection(names)):
+        kind, _, compute = name.rpartition(".")
+        for container in containers:
+            said = getattr(container.resources, kind or "requests") if container.resources else None
+            if compute not in (said or {}):
+                missing.setdefault(name, []).append(container.name)
+    return {name: sorted(set(found)) for name, found in missing.items()}
+
+
 def in_scope(spec: core_v1.ResourceQuotaSpec, resource: Resource, obj: Any) -> bool:
-    """Whether all scopes of the quota fit the object. Only pods have scopes: a scoped quota counts nothing else."""
+    """Whether all scopes of the quota fit the object. Only pods and claims have scopes: nothing else counts then."""
     scopes = [core_v1.ScopedResourceSelectorRequirement(scope_name=s, operator="Exists") for s in spec.scopes or ()]
     scopes += list(spec.scope_selector.match_expressions or ()) if spec.scope_selector else []
     if not scopes:
         return True
-    if resource.group or resource.name != "pods":
+    if resource.group or resource.name not in ("pods", "persistentvolumeclaims"):
         return False
-    return all(_fits(scope, obj) for scope in scopes)
+    fits = _fits if resource.name == "pods" else _claim_fits
+    return all(fits(scope, obj) for scope in scopes)
 
 
 def _fits(scope: core_v1.ScopedResourceSelectorRequirement, pod: core_v1.Pod) -> bool:
@@ -153,6 +191,20 @@ def _fits(scope: core_v1.ScopedResourceSelectorRequirement, pod: core_v1.Pod) ->
         case "CrossNamespacePodAffinity":
             return _crosses_namespaces(pod)
     return False
+
+
+def _claim_fits(scope: core_v1.ScopedResourceSelectorRequirement, claim: core_v1.PersistentVolumeClaim) -> bool:
+    """A claim may have several classes at once: the wanted, the present and the one that is being changed to."""
+    if scope.scope_name != "VolumeAttributesClass":
+        return False
+    status = claim.status
+    changing = status.modify_volume_status
+    classes = {
+        claim.spec.volume_attributes_class_name,
+        status.current_volume_attributes_class_name,
+        changing.target_volume_attributes_class_name if changing is not None else None,
+    } - {None, ""}
+    return any(_selects(scope, name or "") for name in classes or ("",))
 
 
 def _selects(scope: core_v1.ScopedResourceSelectorRequirement, value: str) -> bool:

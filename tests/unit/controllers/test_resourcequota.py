@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from controllers.cluster import Cluster, finish, pod
 from podling import clock
 from podling.api import apps_v1, core_v1, registry
+from podling.api.errors import StatusError
 from podling.api.meta_v1 import ObjectMeta
+from podling.apiserver.admission.resource_quota import ResourceQuota
 from podling.controllers.resourcequota import ResourceQuotaController
 from podling.machinery import quota
 
@@ -29,6 +32,7 @@ def the_quota(hard: dict[str, Any], **spec: Any) -> core_v1.ResourceQuota:
 def test_the_status_follows_what_comes_ends_and_goes() -> None:
     async def main() -> None:
         async with Cluster(ResourceQuotaController, agents=False) as cluster:
+            cluster.api.admission.add(ResourceQuota(cluster.api))
             hard = {
                 "pods": "5",
                 "requests.cpu": "2",
@@ -40,6 +44,7 @@ def test_the_status_follows_what_comes_ends_and_goes() -> None:
                 "requests.example.com/gpu": "4",
             }
             await cluster.client.create(the_quota(hard))
+            await cluster.settle(0.5)
 
             async def used() -> dict[str, Any]:
                 await cluster.settle(0.5)
@@ -50,22 +55,79 @@ def test_the_status_follows_what_comes_ends_and_goes() -> None:
             assert await used() == {}
             gpu = {"cpu": "500m", "memory": "256Mi", "example.com/gpu": "2"}
             await cluster.client.create(sized("a", gpu, {"memory": "512Mi", "example.com/gpu": "2"}))
-            await cluster.client.create(sized("b", {"cpu": "1500m", "memory": "256Mi"}))
+            await cluster.client.create(sized("b", {"cpu": "1500m", "memory": "256Mi"}, {"memory": "1Gi"}))
             await cluster.client.create(core_v1.ConfigMap(metadata=ObjectMeta(name="c", namespace="default")))
             assert await used() == {
                 "pods": "2",
                 "requests.cpu": "2",
                 "memory": "512Mi",
-                "limits.memory": "512Mi",
+                "limits.memory": "1536Mi",
                 "configmaps": "1",
                 "requests.example.com/gpu": "2",
             }
             await cluster.change_status(core_v1.Pod, "a", lambda p: finish(p, "Succeeded"))
             await cluster.client.delete(core_v1.ConfigMap, "c", "default")
             left = await used()
-            assert left == {"pods": "1", "requests.cpu": "1500m", "memory": "256Mi"}
+            assert left == {"pods": "1", "requests.cpu": "1500m", "memory": "256Mi", "limits.memory": "1Gi"}
             await cluster.client.delete(core_v1.Pod, "b", "default", grace_period_seconds=0)
             assert await used() == {}
+
+    clock.run_virtual(main())
+
+
+def test_what_was_charged_for_nothing_is_given_back_by_the_next_count() -> None:
+    async def main() -> None:
+        async with Cluster(ResourceQuotaController, agents=False) as cluster:
+            cluster.api.admission.add(ResourceQuota(cluster.api))
+            await cluster.client.create(the_quota({"configmaps": "10"}))
+            await cluster.settle(0.5)
+
+            async def used() -> Any:
+                return (await cluster.client.get(core_v1.ResourceQuota, "q", "default")).status.used
+
+            def config_map() -> core_v1.ConfigMap:
+                return core_v1.ConfigMap(metadata=ObjectMeta(name="c", namespace="default"))
+
+            await cluster.client.create(config_map())
+            for _ in range(2):
+                with pytest.raises(StatusError):
+                    await cluster.client.create(config_map())
+            await cluster.settle(10)
+            assert await used() == {"configmaps": "3"}
+            await asyncio.sleep(300)
+            assert await used() == {"configmaps": "1"}
+
+    clock.run_virtual(main())
+
+
+def test_deletes_in_the_middle_of_a_burst_do_not_let_more_in() -> None:
+    async def main() -> None:
+        async with Cluster(ResourceQuotaController, agents=False) as cluster:
+            cluster.api.admission.add(ResourceQuota(cluster.api))
+            await cluster.client.create(the_quota({"configmaps": "5"}))
+            await cluster.settle(0.5)
+            most = 0
+
+            async def come_and_go(number: int) -> None:
+                nonlocal most
+                name = f"c{number}"
+                for _ in range(20):
+                    try:
+                        meta = ObjectMeta(name=name, namespace="default")
+                        await cluster.client.create(core_v1.ConfigMap(metadata=meta))
+                    except StatusError as error:
+                        assert error.code == 403, error
+                        await asyncio.sleep(0.01)
+                        continue
+                    most = max(most, len(await cluster.list(core_v1.ConfigMap)))
+                    await asyncio.sleep(0.005)
+                    await cluster.client.delete(core_v1.ConfigMap, name, "default")
+
+            await asyncio.gather(*(come_and_go(n) for n in range(12)))
+            assert most == 5
+            await cluster.settle(10)
+            found = await cluster.client.get(core_v1.ResourceQuota, "q", "default")
+            assert found.status.used == {"configmaps": "0"}
 
     clock.run_virtual(main())
 

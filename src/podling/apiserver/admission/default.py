@@ -11,6 +11,7 @@ from podling.apiserver.admission.limit_ranger import LimitRanger
 from podling.apiserver.admission.mutating_policy import MutatingAdmissionPolicy
 from podling.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
 from podling.apiserver.admission.priority import Priority
+from podling.apiserver.admission.resource_quota import ResourceQuota
 from podling.apiserver.admission.runtime_class import RuntimeClass
 from podling.apiserver.admission.service_account import ServiceAccount
 from podling.apiserver.admission.storage import DefaultStorageClass, StorageObjectInUseProtection
@@ -37,7 +38,11 @@ PLUGINS: tuple[type[Plugin], ...] = (
     ValidatingAdmissionWebhook,
 )
 
+#: After all others: what it admits is charged.
+LAST: tuple[type[Plugin], ...] = (ResourceQuota,)
+
 
 def default_chain(app: ApiServer, extra: Iterable[Plugin] = (), *, without: frozenset[str] = frozenset()) -> Chain:
-    """The default plugins but those named in `without`, then `extra`."""
-    return Chain([*(p(app) for p in PLUGINS if p.name not in without), *extra])
+    """The default plugins but those named in `without`, with `extra` before the last."""
+    first, last = ([p(app) for p in plugins if p.name not in without] for plugins in (PLUGINS, LAST))
+    return Chain([*first, *extra, *last])
