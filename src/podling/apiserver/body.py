@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from podling.api.errors import FieldError, StatusError, bad_request, invalid, unsupported_media_type
 from podling.api.request import Request
+from podling.api.struct import to_dict
 from podling.apiserver import protobuf
 from podling.apiserver.call import Call
 from podling.apiserver.codec import Codec
@@ -29,7 +28,7 @@ def media_type(request: Request) -> str:
 def load(request: Request) -> Any:
     """The body as dicts and lists; duplicate keys are marked. StatusError 400."""
     if request.obj is not None:
-        return request.obj if isinstance(request.obj, dict | list) else msgspec.to_builtins(request.obj)
+        return request.obj if isinstance(request.obj, dict | list) else to_dict(request.obj)
     try:
         media = media_type(request)
         if media in YAMLS:
@@ -49,6 +48,36 @@ def load_yaml(body: bytes) -> Any:
         return yaml.load(body, Loader=_yaml_loader())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise schema.DecodeError(f"error converting YAML to JSON: yaml: {error}") from None
+
+
+def has_duplicates(value: Any) -> bool:
+    """Whether a map in what `load` returned had a key twice."""
+    if isinstance(value, dict):
+        return isinstance(value, schema.WithDuplicates) or any(map(has_duplicates, value.values()))
+    return isinstance(value, list) and any(map(has_duplicates, value))
+
+
+def duplicate_keys(body: bytes) -> list[tuple[int, str]]:
+    """The keys that a YAML document (or JSON, which is YAML) has again in the same map, with their lines."""
+    import yaml
+
+    found: list[tuple[int, str]] = []
+
+    def walk(node: Any) -> None:
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                if isinstance(key, yaml.ScalarNode):
+                    if key.value in seen:
+                        found.append((key.start_mark.line + 1, key.value))
+                    seen.add(key.value)
+                walk(value)
+        elif isinstance(node, yaml.SequenceNode):
+            for item in node.value:
+                walk(item)
+
+    walk(yaml.compose(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    return sorted(found)
 
 
 def _yaml_loader() -> Any:

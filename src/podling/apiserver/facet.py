@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from podling.api import meta_v1
 from podling.api.errors import FieldError
 from podling.apiserver.call import Answer, Call
 from podling.apiserver.codec import Codec
@@ -50,6 +51,17 @@ class Facet:
             return strategy.validate_update(new, old)
 
         return settle
+
+    def entries(self, call: Call, old: Any) -> list[meta_v1.ManagedFieldsEntry] | None:
+        """Who owns what of the facet, in terms of what it shows. `old` is read-only."""
+        found: list[meta_v1.ManagedFieldsEntry] | None = old.metadata.managed_fields
+        return found
+
+    def own_entries(
+        self, call: Call, old: Any, entries: list[meta_v1.ManagedFieldsEntry] | None
+    ) -> list[meta_v1.ManagedFieldsEntry] | None:
+        """The reverse: who then owns what of the object."""
+        return entries
 
     def answer(self, answer: Answer) -> Answer:
         """The answer to a read or write of the object as one of the facet."""

@@ -18,7 +18,6 @@ import msgspec
 from podling.api import meta_v1, times
 from podling.api.errors import invalid
 from podling.api.registry import Resource
-from podling.api.scalars import NO_JSON
 from podling.apiserver.call import Call
 from podling.apiserver.codec import Codec
 from podling.errors import PodlingError
@@ -275,7 +274,7 @@ def _readable(entries: Entries) -> bool:
 
 def _take(call: Call, new: Any, old: Any, before: Entries | None) -> None:
     codec = call.served.codec
-    changed = _difference(codec, old, new, ignored(call, new))
+    changed = difference(codec, old, new, ignored(call, new))
     if not (changed.added.tree or changed.modified.tree or changed.removed.tree):
         return
     version = call.served.resource.group_version
@@ -284,12 +283,15 @@ def _take(call: Call, new: Any, old: Any, before: Entries | None) -> None:
     owners.fields = ssa.taken(changed, owners.fields, manager)
     if changed.added.tree or changed.modified.tree:
         owners.versions[manager] = version
-        owners.times[manager] = times.format(call.app.now())
+        if call.info.subresource != "scale":
+            # Upstream keeps the time that the manager has in the object itself, which is mostly none.
+            owners.times[manager] = times.format(call.app.now())
         _cap(owners)
     new.metadata.managed_fields = encode(owners)
 
 
-def _difference(codec: Codec, old: Any, new: Any, ignored_: FieldSet) -> ssa.Difference:
+def difference(codec: Codec, old: Any, new: Any, ignored_: FieldSet) -> ssa.Difference:
+    """What a write of `new` over `old` (None: it is new) changes. Raises SchemaMismatch."""
     node = schema(codec)
     if old is None:
         old = _blank(codec)
@@ -343,6 +345,3 @@ def settle_times(new: Any, old: Any) -> None:
     bare = {"managed_fields": None, "resource_version": None}
     if msgspec.structs.replace(new.metadata, **bare) == msgspec.structs.replace(old.metadata, **bare):
         new.metadata.managed_fields = known
-
-
-__all__ = ["NO_JSON", "Ownership", "decode", "encode", "ignored", "name_of", "settle_times", "track"]

@@ -361,9 +361,13 @@ def _pairs(old: Any, new: Any, node: Node) -> list[_Pair]:
         names = [n for n in new if n not in old or old[n] != new[n]] + [n for n in old if n not in new]
         return [(n, f"f:{n}", old.get(n), new.get(n), node.child(n), n in always) for n in names]
     found: list[_Pair] = []
+    said = old if isinstance(old, dict) else new if isinstance(new, dict) else None
     for attribute, name, element, child, always_ in node.fields:
-        a = old.get(name) if isinstance(old, dict) else getattr(old, attribute)
-        b = new.get(name) if isinstance(new, dict) else getattr(new, attribute)
+        if said is not None and name not in said:
+            # A dict beside an object in which nobody wrote anything: only what it says differs.
+            continue
+        a = old[name] if old is said else getattr(old, attribute)
+        b = new[name] if new is said else getattr(new, attribute)
         if a is not b and a != b:
             found.append((name, element, a, b, child, always_))
     return found
@@ -375,8 +379,8 @@ def _step(
     """Compare two values, and put what is found below `element` into the trees."""
     if old is new or old == new:
         return
-    if always and (old is None or isinstance(old, dict | Struct)) and (new is None or isinstance(new, dict | Struct)):
-        old, new = {} if old is None else old, {} if new is None else new
+    if always and (old is None or new is None) and isinstance(old if new is None else new, dict | Struct):
+        old, new = node.blank if old is None else old, node.blank if new is None else new
     if old is None:
         added[element] = _whole(new, node)
         return

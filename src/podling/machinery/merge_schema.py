@@ -98,6 +98,11 @@ class Node:
         return not self.struct
 
     @property
+    def blank(self) -> Any:
+        """An object in which nobody has written anything yet. Read-only."""
+        return _NOTHING
+
+    @property
     def key_attributes(self) -> tuple[tuple[str, str], ...]:
         """Of a list of generated types: each key with Python's name for it."""
         return ()
@@ -123,6 +128,9 @@ class Node:
     def resolve(self, value: Any) -> Node:
         """The node itself, unless the schema is silent and the value decides."""
         return self
+
+
+_NOTHING: dict[str, Any] = {}
 
 
 class _Plain(Node):
@@ -186,6 +194,8 @@ class _Struct(Node):
             self.by_name = {f.name: f for f in self.table}
         elif name == "declared":
             self.declared = frozenset(infos)
+        elif name == "empty":
+            self.empty = self._type()
         elif name == "standing":
             self.standing = frozenset(f.name for f in self.table if f.always)
         else:
@@ -201,6 +211,10 @@ class _Struct(Node):
     def names(self) -> frozenset[str]:
         declared: frozenset[str] = self.declared
         return declared
+
+    @property
+    def blank(self) -> Any:
+        return self.empty
 
     @property
     def fields(self) -> tuple[Field, ...]:

@@ -1,4 +1,7 @@
-"""PATCH: JSON patch, merge patch, strategic merge patch. A patch that loses a race is applied again."""
+"""PATCH: JSON patch, merge patch, strategic merge patch. A patch that loses a race is applied again.
+
+Server-side apply is a patch of its own kind: see `apply`.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ from podling.apiserver import body, metadata
 from podling.apiserver.call import Answer, Call
 from podling.apiserver.codec import Codec
 from podling.apiserver.facet import WHOLE, Facet
+from podling.apiserver.handlers import apply
 from podling.apiserver.handlers.write import modify
-from podling.machinery import json_patch, merge_patch, schema, strategic_merge
+from podling.machinery import json_patch, merge_patch, schema, strategic_merge, validation
 
 JSON, MERGE, STRATEGIC = (
     "application/json-patch+json",
@@ -30,21 +34,30 @@ async def patch(call: Call) -> Answer:
 async def patch_facet(call: Call, facet: Facet) -> Answer:
     """PATCH of an object, or of what a subresource shows of it."""
     kind = body.media_type(call.request)
-    supported = (JSON, MERGE, STRATEGIC)
+    if kind == apply.MEDIA_TYPE:
+        return await apply.apply(call, facet)
+    supported = (JSON, MERGE, STRATEGIC, apply.MEDIA_TYPE)
     if kind not in supported:
         raise errors.unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: " + ", ".join(supported)
         )
     document = body.load(call.request)
     wanted = body.directive(call.request.query, "PatchOptions")
+    if "force" in call.request.query:
+        finding = validation.forbidden(validation.Path("force"), "may not be specified for non-apply patch")
+        raise errors.invalid("PatchOptions", "meta.k8s.io", "", [finding])
+    owners = _says_owners(document, kind)
     codec = facet.codec_of(call)
     namespace = call.info.namespace if call.served.resource.namespaced else ""
 
     def make(old: Any) -> Any:
         shown = facet.show(old)
-        before = codec.to_dict(shown)
+        # Who owns what is most of an object's metadata, and hardly ever what a patch is about.
+        before = codec.to_dict(shown if owners else apply.bare(shown))
         after = apply_patch(kind, before, document, shown)
         new = _typed(call, codec, kind, after, document, wanted)
+        if not owners:
+            new.metadata.managed_fields = shown.metadata.managed_fields
         metadata.check_name(new.metadata, call.info.name, namespace)
         if not _says_version(document, kind):
             # Not a precondition of the client's: it only came along with the old state.
@@ -93,6 +106,15 @@ def _says_version(document: Any, kind: str) -> bool:
         return any(str(op.get("path", "")).startswith("/metadata/resourceVersion") for op in document)
     meta = document.get("metadata")
     return isinstance(meta, dict) and bool(meta.get("resourceVersion"))
+
+
+def _says_owners(document: Any, kind: str) -> bool:
+    """Whether the patch is about managedFields too."""
+    if kind == JSON:
+        paths = [str(op.get(name, "")) for op in document if isinstance(op, dict) for name in ("path", "from")]
+        return any(p in ("", "/metadata") or p.startswith("/metadata/managedFields") for p in paths if p is not None)
+    meta = document.get("metadata") if isinstance(document, dict) else None
+    return isinstance(meta, dict) and "managedFields" in meta
 
 
 def apply_patch(kind: str, before: dict[str, Any], document: Any, shown: Any) -> Any:

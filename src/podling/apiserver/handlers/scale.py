@@ -7,9 +7,14 @@ from typing import Any
 from podling.api import autoscaling_v1, meta_v1, selectors
 from podling.api.errors import FieldError, invalid
 from podling.api.struct import clone
+from podling.apiserver import managed_fields
 from podling.apiserver.call import Call
 from podling.apiserver.codec import Codec, StructCodec
 from podling.apiserver.facet import Part
+from podling.machinery.apply import Manager
+from podling.machinery.field_set import FieldSet
+
+_REPLICAS = ("f:spec", "f:replicas")
 
 
 class Scale(Part):
@@ -52,6 +57,45 @@ class Scale(Part):
         new.metadata.resource_version = shown.metadata.resource_version
         new.metadata.uid = shown.metadata.uid or new.metadata.uid
         return new
+
+    # Who owns the number of replicas: the same entries as the object's, but of autoscaling/v1 and of that field alone.
+
+    def entries(self, call: Call, old: Any) -> managed_fields.Entries | None:
+        owners = managed_fields.decode(old.metadata.managed_fields)
+        shown = managed_fields.Ownership()
+        for manager, fields in owners.fields.items():
+            if _REPLICAS in fields:
+                shown.fields[_versioned(manager, self.kind[1])] = FieldSet([_REPLICAS])
+                shown.versions[_versioned(manager, self.kind[1])] = self.kind[1]
+                if manager in owners.times:
+                    shown.times[_versioned(manager, self.kind[1])] = owners.times[manager]
+        return managed_fields.encode(shown)
+
+    def own_entries(
+        self, call: Call, old: Any, entries: managed_fields.Entries | None
+    ) -> managed_fields.Entries | None:
+        owners, scaled = managed_fields.decode(old.metadata.managed_fields), managed_fields.decode(entries)
+        version = call.served.resource.group_version
+        replicas = FieldSet([_REPLICAS])
+        for manager in list(owners.fields):
+            if _REPLICAS not in owners.fields[manager]:
+                continue
+            if _versioned(manager, self.kind[1]) in scaled.fields:
+                del scaled.fields[_versioned(manager, self.kind[1])]
+            elif left := owners.fields[manager] - replicas:
+                owners.fields[manager] = left
+            else:
+                del owners.fields[manager]
+        for manager, fields in scaled.fields.items():
+            if _REPLICAS in fields:
+                mine = _versioned(manager, version)
+                owners.fields[mine], owners.versions[mine] = replicas, version
+        return managed_fields.encode(owners)
+
+
+def _versioned(manager: Manager, version: str) -> Manager:
+    """The same manager in another version; an applier is the same in all."""
+    return manager._replace(api_version=version) if manager.operation == managed_fields.UPDATE else manager
 
 
 def _selector(selector: Any) -> str:
