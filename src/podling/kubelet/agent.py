@@ -207,6 +207,7 @@ class Kubelet:
         await self.shared.statuses.close()
         await self.recorder.close()
         await self.volumes.close()
+        await self._objects.close()
         await self._informers.close()
         await self.runtime.close()
 

@@ -29,6 +29,7 @@ from podling.runtime.fake import Machine as FakeMachine
 from podling.runtime.fake_behaviour import SERVER, Behaviour
 from podling.runtime.fake_images import FakeImages
 from podling.store.memory import MemoryStore
+from podling.volumes.base import MountFailed
 from podling.volumes.usage import Usage
 
 
@@ -39,11 +40,14 @@ class Volumes:
         self.root = root
         self.mounted: set[str] = set()
         self.refuses = ""
+        self.failures: tuple[str, ...] = ()
         self.sizes: dict[str, int] = {}
 
     async def mount_pod_volumes(self, pod: core_v1.Pod) -> Mapping[str, str]:
         if self.refuses:
             raise ValueError(self.refuses)
+        if self.failures:
+            raise MountFailed(self.failures)
         self.mounted.add(pod.metadata.uid or "")
         return {v.name: str(self.root / (pod.metadata.uid or "") / v.name) for v in pod.spec.volumes or ()}
 

@@ -373,6 +373,18 @@ def test_mount_failures_are_told_and_tried_again(tmp_path: Path) -> None:
     run(main)
 
 
+def test_each_volume_that_fails_has_an_event_of_its_own(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Node(tmp_path) as node:
+            node.volumes.failures = ("volume a", "volume b")
+            await node.create(pod("web"))
+            await asyncio.sleep(0.5)
+            told = [message for reason, message in await node.events("web") if reason == "FailedMount"]
+            assert told == ["volume a", "volume b"]
+
+    run(main)
+
+
 def test_a_lost_sandbox_is_made_anew(tmp_path: Path) -> None:
     async def main() -> None:
         async with Node(tmp_path) as node:
