@@ -250,9 +250,8 @@ def track(call: Call, new: Any, old: Any) -> bool:
     if not call.info.subresource and given is not None and given is not known and given != known:
         if _is_reset(given):
             known, before, own = None, None, True
-        elif given:
-            own = _readable(given)
-            before = given if own else known
+        elif given and (read := _canonical(given)) is not None and read != known:
+            before, own = read, True
     meta.managed_fields = known if before is known else before
     # What was not tracked so far is not from the middle of its life on.
     if not before and old is not None:
@@ -264,12 +263,12 @@ def track(call: Call, new: Any, old: Any) -> bool:
     return own
 
 
-def _readable(entries: Entries) -> bool:
+def _canonical(entries: Entries) -> Entries | None:
+    """What a client sent as the server would write it; None if it can't be read."""
     try:
-        decode(entries)
+        return encode(decode(entries))
     except Undecodable:
-        return False
-    return True
+        return None
 
 
 def _take(call: Call, new: Any, old: Any, before: Entries | None) -> None:

@@ -366,8 +366,8 @@ def _pairs(old: Any, new: Any, node: Node) -> list[_Pair]:
         if said is not None and name not in said:
             # A dict beside an object in which nobody wrote anything: only what it says differs.
             continue
-        a = old[name] if old is said else getattr(old, attribute)
-        b = new[name] if new is said else getattr(new, attribute)
+        a = old[name] if isinstance(old, dict) else getattr(old, attribute)
+        b = new[name] if isinstance(new, dict) else getattr(new, attribute)
         if a is not b and a != b:
             found.append((name, element, a, b, child, always_))
     return found
