@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,9 @@ class DeferredNetwork:
 
     async def attachments(self) -> dict[str, Attachment]:
         return await (await self._wait()).attachments()
+
+    async def retain(self, sandbox_ids: Iterable[str]) -> None:
+        await (await self._wait()).retain(sandbox_ids)
 
 
 class Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -44,3 +45,7 @@ class SandboxNetwork(Protocol):
 
     async def attachments(self) -> dict[str, Attachment]:
         """All sandboxes on the network by id, also after a restart."""
+
+    async def retain(self, sandbox_ids: Iterable[str]) -> None:
+        """Detach every sandbox but these. They are read after it is known who is attached, so what gives the ids of
+        the moment may be passed while sandboxes come."""

@@ -237,7 +237,8 @@ class BridgeNetwork:
 
     async def retain(self, sandbox_ids: Iterable[str]) -> None:
         """Detach every sandbox but these: the runtime knows what exists, a lease of anything else is a leak."""
-        leaked = (await self.attachments()).keys() - frozenset(sandbox_ids)
+        attached = await self.attachments()
+        leaked = attached.keys() - frozenset(sandbox_ids)
         await asyncio.gather(*(self._detach(sandbox_id) for sandbox_id in leaked))
 
     def _kernel(self) -> Netlink:

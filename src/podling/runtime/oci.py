@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from podling import clock, log
+from podling.errors import PodlingError
 from podling.images.base import ImageService
 from podling.network.base import SandboxNetwork
 from podling.runtime import (
@@ -140,6 +141,15 @@ class OciRuntime:
             await self._adopt(live)
         for record in list(self._sandboxes.values()):
             self._adopt_sandbox(record)
+        # Beside, for the network may come up after the runtime.
+        self._spawn(self._return_leases())
+
+    async def _return_leases(self) -> None:
+        """Sandboxes that are gone, by a crash or a reboot, have no address to keep from others."""
+        try:
+            await self._network.retain(r.id for r in self._sandboxes.values() if r.phase is not Phase.STOPPED)
+        except PodlingError as error:
+            logger.warning("addresses of sandboxes that are gone are not free again: %s", error)
 
     def _adopt_sandbox(self, record: SandboxRecord) -> None:
         if record.phase is Phase.MAKING:

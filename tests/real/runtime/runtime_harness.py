@@ -10,7 +10,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,6 +101,10 @@ class LoopbackNetwork:
 
     async def attachments(self) -> dict[str, Attachment]:
         return dict(self._attached)
+
+    async def retain(self, sandbox_ids: Iterable[str]) -> None:
+        for sandbox_id in self._attached.keys() - frozenset(sandbox_ids):
+            del self._attached[sandbox_id]
 
 
 class Harness:
@@ -232,6 +236,8 @@ class OciHarness(Harness):
         self.runtime._watch.close()
         for live in self.runtime._containers.values():
             self.runtime._unwatch_conmon(live)
+        for task in self.runtime._tasks:
+            task.cancel()
 
     async def down(self) -> None:
         from podling.runtime.teardown import teardown

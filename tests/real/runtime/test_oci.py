@@ -588,3 +588,20 @@ def test_nothing_is_left_where_the_agent_runs(
         assert list(tmp_path.iterdir()) == []
 
     node(body)
+
+
+def test_a_new_agent_returns_the_addresses_of_sandboxes_that_are_gone(node: Callable[[Body], None]) -> None:
+    async def body(h: OciHarness) -> None:
+        lives = await h.runtime.run_sandbox(h.sandbox_config(name="lives", cgroup_parent=""))
+        lost = await h.runtime.run_sandbox(h.sandbox_config(name="lost", cgroup_parent=""))
+        assert isinstance(h.runtime, OciRuntime)
+        # As after a reboot: the record is there, what it speaks of is not.
+        for kind in ("net", "ipc", "uts"):
+            mounts.unmount(str(h.runtime._layout.namespaces(lost) / kind))
+        await h.network.attach("leaked", f"{h.runtime._layout.namespaces(lives)}/net")
+        await h.crash()
+        await h.again()
+        made = await h.runtime.run_sandbox(h.sandbox_config(name="made", cgroup_parent=""))
+        await until(lambda: h.network._attached.keys() == {lives, made})
+
+    node(body)
