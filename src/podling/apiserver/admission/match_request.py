@@ -156,18 +156,19 @@ def convert(obj: Any, source: Served, target: Served) -> Any:
 
 def assign(target: Any, source: Any) -> None:
     """Make an object equal to another, in place; its metadata stays the same object too."""
-    for name in _fields(target):
-        value = getattr(source, name)
-        if name == "metadata":
-            for field in _fields(target.metadata):
-                setattr(target.metadata, field, getattr(value, field))
-        else:
-            setattr(target, name, value)
-
-
-def _fields(obj: Any) -> tuple[str, ...]:
-    fields = getattr(type(obj), "__struct_fields__", None) or getattr(type(obj), "__slots__", None)
-    return tuple(fields) if fields else tuple(vars(obj))
+    meta = getattr(target, "metadata", None)
+    if meta is not None:
+        for field in meta.__struct_fields__:
+            setattr(meta, field, getattr(source.metadata, field))
+    if isinstance(target, dict):
+        # A custom object.
+        content = {**source, "metadata": meta}
+        target.clear()
+        target.update(content)
+        return
+    for name in target.__struct_fields__:
+        if name != "metadata":
+            setattr(target, name, getattr(source, name))
 
 
 def user_info(user: User) -> Wire:
