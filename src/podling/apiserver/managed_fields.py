@@ -10,6 +10,7 @@ strategy; so a cluster IP that the server allocates belongs to nobody.
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -17,9 +18,9 @@ import msgspec
 
 from podling.api import meta_v1, times
 from podling.api.errors import invalid
-from podling.api.registry import Resource
 from podling.apiserver.call import Call
 from podling.apiserver.codec import Codec
+from podling.apiserver.served import Served
 from podling.errors import PodlingError
 from podling.machinery import apply as ssa
 from podling.machinery import validation
@@ -193,7 +194,7 @@ def name_of(call: Call) -> str:
     return _from_agent(call.request.headers.get("user-agent", ""))
 
 
-#: What else a subresource's writes do not change, beside what `_resets` says of all kinds.
+#: What else a subresource's writes do not change, besides what `_resets` says of all kinds.
 _RESETS: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
     ("pods", "status"): (("f:metadata", "f:deletionTimestamp"), ("f:metadata", "f:ownerReferences")),
     ("deployments.apps", "status"): (("f:metadata", "f:labels"),),
@@ -202,25 +203,28 @@ _RESETS: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
 }
 
 
-@lru_cache(1024)
-def _resets(resource: Resource, subresource: str, names: tuple[str, ...], typed: bool, has_status: bool) -> FieldSet:
-    if subresource == "status":
-        paths = [(f"f:{name}",) for name in names if name not in ("kind", "apiVersion", "metadata", "status")]
-        if not typed:
-            paths.append(("f:metadata",))
-    elif subresource == "approval":
-        paths = []
-    else:
-        paths = [("f:status",)] if has_status else []
-    return FieldSet([*paths, *_RESETS.get((resource.qualified, subresource), ())])
-
-
 def ignored(call: Call, obj: Any) -> FieldSet:
     """What a write through this endpoint does not change, whatever it says (upstream's reset fields)."""
-    served = call.served
-    node = schema(served.codec)
-    names = tuple(f.name for f in node.fields) or tuple(obj if isinstance(obj, dict) else obj.__struct_fields__)
-    return _resets(served.resource, call.info.subresource, names, bool(node.fields), served.strategy.has_status)
+    served, subresource = call.served, call.info.subresource
+    found = served.resets.get(subresource)
+    if found is None:
+        typed = tuple(f.name for f in schema(served.codec).fields)
+        # A custom resource's fields are those that the object happens to have.
+        names = typed or tuple(obj if isinstance(obj, dict) else served.codec.to_dict(obj))
+        found = _resets(served, subresource, names, typed=bool(typed))
+        if typed:
+            served.resets[subresource] = found
+    return found
+
+
+def _resets(served: Served, subresource: str, names: tuple[str, ...], *, typed: bool) -> FieldSet:
+    paths: list[tuple[str, ...]] = []
+    if subresource == "status":
+        kept = ("kind", "apiVersion", "metadata", "status") if typed else ("kind", "apiVersion", "status")
+        paths = [(f"f:{name}",) for name in names if name not in kept]
+    elif subresource != "approval" and served.strategy.has_status:
+        paths = [("f:status",)]
+    return FieldSet([*paths, *_RESETS.get((served.resource.qualified, subresource), ())])
 
 
 def schema(codec: Codec) -> Node:
@@ -284,7 +288,7 @@ def _take(call: Call, new: Any, old: Any, before: Entries | None) -> None:
         owners.versions[manager] = version
         if call.info.subresource != "scale":
             # Upstream keeps the time that the manager has in the object itself, which is mostly none.
-            owners.times[manager] = times.format(call.app.now())
+            owners.times[manager] = stamp(call.app.now())
         _cap(owners)
     new.metadata.managed_fields = encode(owners)
 
@@ -306,6 +310,18 @@ def _blank(codec: Codec) -> Any:
     if found is None:
         found = codec.__dict__["blank"] = codec.empty()
     return found
+
+
+_stamped: tuple[tuple[int, ...], str] = (), ""
+
+
+def stamp(now: datetime) -> str:
+    """`now` in RFC 3339; made once a second."""
+    global _stamped
+    second = (now.second, now.minute, now.hour, now.day, now.month, now.year)
+    if _stamped[0] != second:
+        _stamped = second, times.format(now)
+    return _stamped[1]
 
 
 def _cap(owners: Ownership) -> None:

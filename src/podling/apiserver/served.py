@@ -12,6 +12,7 @@ from podling.apiserver.cache import ResourceCache, WatchCache, prefix_of
 from podling.apiserver.codec import Codec, LazyCodec
 from podling.apiserver.entry import View
 from podling.apiserver.strategy import Strategy
+from podling.machinery.field_set import FieldSet
 
 
 class Served:
@@ -35,6 +36,8 @@ class Served:
         self.codec = codec
         self.view = view
         self.prefix = cache.prefix if cache else ""
+        #: Fields that writes do not change, by subresource ("" is the object itself); see `managed_fields.ignored`.
+        self.resets: dict[str, FieldSet] = {}
 
     @cached_property
     def strategy(self) -> Strategy[Any]:

@@ -361,6 +361,12 @@ def _pairs(old: Any, new: Any, node: Node) -> list[_Pair]:
         names = [n for n in new if n not in old or old[n] != new[n]] + [n for n in old if n not in new]
         return [(n, f"f:{n}", old.get(n), new.get(n), node.child(n), n in always) for n in names]
     found: list[_Pair] = []
+    if type(old) is type(new):
+        for attribute, name, element, child, always_ in node.fields:
+            a, b = getattr(old, attribute), getattr(new, attribute)
+            if a is not b and a != b:
+                found.append((name, element, a, b, child, always_))
+        return found
     said = old if isinstance(old, dict) else new if isinstance(new, dict) else None
     for attribute, name, element, child, always_ in node.fields:
         if said is not None and name not in said:

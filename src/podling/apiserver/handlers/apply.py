@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from podling.api import errors, meta_v1, times
+from podling.api import errors, meta_v1
 from podling.api.errors import StatusError, bad_request
 from podling.apiserver import body, managed_fields, metadata
 from podling.apiserver.call import Answer, Call
@@ -137,7 +137,7 @@ def _applied(call: Call, facet: Facet, old: Any, intent: dict[str, Any], name: s
         where = f"{_where(intent)}; {_gvk(version, kind)}"
         raise _broken(f"failed to create typed patch object ({where}): {error}") from None
     unchanged = old is not None and result.object == live
-    _own(call, owners, result.managers, manager, version, now="" if unchanged else times.format(call.app.now()))
+    _own(call, owners, result.managers, manager, version, now="" if unchanged else managed_fields.stamp(call.app.now()))
     if name == "kubectl":
         _renew_last_applied(result.object, intent)
     try:
@@ -210,7 +210,7 @@ def _track_past(call: Call, past: ssa.Difference, version: str) -> Ownership:
     manager = Manager(managed_fields.BEFORE_FIRST_APPLY, UPDATE, version, call.info.subresource)
     owners.fields = ssa.taken(past, {}, manager)
     owners.versions[manager] = version
-    owners.times[manager] = times.format(call.app.now())
+    owners.times[manager] = managed_fields.stamp(call.app.now())
     return owners
 
 
