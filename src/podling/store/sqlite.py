@@ -39,6 +39,8 @@ _POSITION_BITS = 12
 MAX_OPS = 1 << _POSITION_BITS
 #: The layout of the file; a file of another one is refused.
 FORMAT = 1
+#: Rows that one statement writes.
+_INSERT_ROWS = 32
 #: Rows that compaction removes in one transaction, so that writers never wait long.
 _COMPACT_ROWS = 500
 
@@ -322,13 +324,13 @@ class SqliteStore:
             return
         try:
             connection.execute("BEGIN IMMEDIATE")
+            rows = [row for commit in batch for row in commit.rows]
+            _insert(connection, rows)
+            previous = _values(connection, [row.previous_id for row in rows if row.previous_id])
             for commit in batch:
-                for row in commit.rows:
-                    connection.execute(
-                        "INSERT INTO log (id, key, create_revision, value) VALUES (?, ?, ?, ?)",
-                        (row.id, row.key, row.create_revision, row.value),
-                    )
-                commit.events = [self._event(connection, commit.revision, row) for row in commit.rows]
+                commit.events = [
+                    Event(commit.revision, row.key, row.value, previous.get(row.previous_id)) for row in commit.rows
+                ]
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
@@ -338,14 +340,6 @@ class SqliteStore:
             _call(self._loop, lambda: self._recover(batch, failure))
             return
         _call(self._loop, lambda: self._acknowledge(batch))
-
-    @staticmethod
-    def _event(connection: sqlite3.Connection, revision: int, row: _Row) -> Event:
-        previous = None
-        if row.previous_id:
-            found = connection.execute("SELECT value FROM log WHERE id = ?", (row.previous_id,)).fetchone()
-            previous = found[0] if found else None
-        return Event(revision, row.key, row.value, previous)
 
     def _acknowledge(self, batch: _Batch) -> None:
         for commit in batch:
@@ -433,6 +427,25 @@ class SqliteStore:
 
         self._queue.put(run)
         return await done
+
+
+def _insert(connection: sqlite3.Connection, rows: _Rows) -> None:
+    """Many rows a statement: each statement gives up the interpreter's lock, and has to win it back from the loop."""
+    for start in range(0, len(rows), _INSERT_ROWS):
+        some = rows[start : start + _INSERT_ROWS]
+        places = ",".join(["(?,?,?,?)"] * len(some))
+        values = [value for row in some for value in (row.id, row.key, row.create_revision, row.value)]
+        connection.execute(f"INSERT INTO log (id, key, create_revision, value) VALUES {places}", values)
+
+
+def _values(connection: sqlite3.Connection, ids: list[int]) -> dict[int, bytes | None]:
+    """The values of rows, by id; in few statements, for the same reason."""
+    found: dict[int, bytes | None] = {}
+    for start in range(0, len(ids), _INSERT_ROWS):
+        some = ids[start : start + _INSERT_ROWS]
+        places = ",".join("?" * len(some))
+        found.update(connection.execute(f"SELECT id, value FROM log WHERE id IN ({places})", some))
+    return found
 
 
 def _end(revision: int) -> int:
