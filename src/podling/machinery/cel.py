@@ -11,7 +11,7 @@ values of declared types such as quantities, no types from schemas, no cost limi
     cel_types      types and values          cel_check    the type checker
     cel_syntax     text to tree, macros      cel_eval     tree to Python functions
     cel_functions  CEL's own functions       cel_library  Kubernetes' functions
-    cel_schema     types from OpenAPI schemas
+    cel_schema     types from OpenAPI schemas   cel_cost     what an expression may cost at most
 """
 
 from __future__ import annotations

@@ -76,9 +76,7 @@ class Checker:
             return DYN
         if not type_.params:
             return type_
-        made = Type(type_.kind, type_.name, tuple(self.resolved(p) for p in type_.params))
-        made.merge, made.keys = type_.merge, type_.keys
-        return made
+        return type_.with_params(tuple(self.resolved(p) for p in type_.params))
 
     def _problem(self, node: Node | int, text: str) -> Type:
         self.problems.append(SyntaxProblem(node if isinstance(node, int) else node.pos, text))
@@ -194,9 +192,7 @@ class Checker:
         """With what has been found out so far; the rest stays open."""
         type_ = _find(self.mapping, type_)
         if type_.params:
-            made = Type(type_.kind, type_.name, tuple(self._known(p) for p in type_.params))
-            made.merge, made.keys = type_.merge, type_.keys
-            return made
+            return type_.with_params(tuple(self._known(p) for p in type_.params))
         return type_
 
     def _literals(self, name: str, args: list[Node]) -> None:

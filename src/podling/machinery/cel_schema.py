@@ -18,7 +18,9 @@ _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__sl
 _SPECIAL = re.compile(r"__|[-./]")
 _IDENTIFIER = re.compile(r"[a-zA-Z_./-][a-zA-Z0-9_./-]*")
 _FORMATS = {"byte": t.BYTES, "duration": t.DURATION, "date": t.TIMESTAMP, "date-time": t.TIMESTAMP}
-_SCALARS = {"integer": t.INT, "number": t.DOUBLE, "boolean": t.BOOL, "string": t.STRING}
+_BOOL = Type("bool")
+_BOOL.least = 4
+_SCALARS = {"integer": t.INT, "number": t.DOUBLE, "boolean": _BOOL}
 
 Resolve = Callable[[str], Mapping[str, Any] | None]
 
@@ -41,17 +43,48 @@ def type_of(
     """
     schema = _dereferenced(schema, resolve)
     if schema.get("x-kubernetes-int-or-string"):
-        return DYN
+        return _sized(Type("dyn"), _most_characters(schema), 1)
     kind = schema.get("type")
     if kind == "array":
         return _array(schema, name, resolve)
     if kind == "object":
         return _object(schema, name, root, resolve)
+    if kind == "string":
+        return _string(schema)
     if kind in _SCALARS:
-        if kind == "string":
-            return _FORMATS.get(schema.get("format") or "", t.STRING)
         return _SCALARS[kind]
     return DYN if schema.get("x-kubernetes-preserve-unknown-fields") or resolve is not None else None
+
+
+def _sized(type_: Type, most: int, least: int) -> Type:
+    type_.most, type_.least = most, least
+    return type_
+
+
+#: What a request may have at most, in bytes: it bounds what has no bound in its schema.
+MAX_REQUEST = 3 * 1024 * 1024
+#: Longest and shortest JSON of values of a format.
+_FORMAT_SIZES = {"duration": (32, 3), "date": (12, 12), "date-time": (32, 21)}
+
+
+def _most_characters(schema: Mapping[str, Any]) -> int:
+    """A character may be four bytes long."""
+    length = schema.get("maxLength")
+    return max(length, 0) * 4 if length is not None else MAX_REQUEST - 2
+
+
+def _string(schema: Mapping[str, Any]) -> Type:
+    format_ = schema.get("format") or ""
+    base = _FORMATS.get(format_, t.STRING)
+    made = Type(base.kind, base.name)
+    if format_ == "byte":
+        length = schema.get("maxLength")
+        return _sized(made, max(length, 0) if length is not None else MAX_REQUEST - 2, 2)
+    if format_ in _FORMAT_SIZES:
+        return _sized(made, *_FORMAT_SIZES[format_])
+    if schema.get("maxLength") is None and schema.get("enum"):
+        return _sized(made, max((len(v.encode()) for v in schema["enum"] if isinstance(v, str)), default=0), 2)
+    return _sized(made, _most_characters(schema), 2)
 
 
 def _dereferenced(schema: Mapping[str, Any], resolve: Resolve | None) -> Mapping[str, Any]:
@@ -74,7 +107,8 @@ def _array(schema: Mapping[str, Any], name: str, resolve: Resolve | None) -> Typ
     made = t.list_of(inner)
     made.merge = schema.get("x-kubernetes-list-type") or ""
     made.keys = tuple(schema.get("x-kubernetes-list-map-keys") or ())
-    return made
+    most = schema.get("maxItems")
+    return _sized(made, max(most, 0) if most is not None else (MAX_REQUEST - 2) // (inner.least + 1), 2)
 
 
 _METADATA = t.message("metadata", {"name": t.STRING, "generateName": t.STRING})
@@ -87,7 +121,11 @@ def _object(schema: Mapping[str, Any], name: str, root: bool, resolve: Resolve |
     if not properties and not embedded:
         if isinstance(values, Mapping):
             inner = type_of(values, name=f"{name}.@elem", resolve=resolve)
-            return t.map_of(t.STRING, inner) if inner is not None else None
+            if inner is None:
+                return None
+            most = schema.get("maxProperties")
+            most = max(most, 0) if most is not None else (MAX_REQUEST - 2) // (inner.least + 6)
+            return _sized(t.map_of(t.STRING, inner), most, 2)
         if values or schema.get("x-kubernetes-preserve-unknown-fields"):
             return DYN
     known: dict[str, Type | None] = {}
@@ -103,7 +141,15 @@ def _object(schema: Mapping[str, Any], name: str, root: bool, resolve: Resolve |
             known[field] = inner
         return known[field]
 
-    return ObjectType(name, lookup, {e: f for e, f in wire.items() if e != f})
+    made = ObjectType(name, lookup, {e: f for e, f in wire.items() if e != f})
+    if resolve is None:
+        # Not through references, which may lead back.
+        made.least = 2 + sum(
+            len(field) + 4 + (found.least if (found := type_of(properties[field])) is not None else 1)
+            for field in schema.get("required") or ()
+            if field in properties and "default" not in properties[field]
+        )
+    return made
 
 
 def _metadata(schema: Mapping[str, Any] | None, resolve: Resolve | None) -> Type:

@@ -19,7 +19,7 @@ class EvaluationError(Exception):
 class Type:
     """A type: `name` with parameters (`list`, `map`, `optional_type`). Compared by `same`."""
 
-    __slots__ = ("keys", "kind", "merge", "name", "params")
+    __slots__ = ("keys", "kind", "least", "merge", "most", "name", "params")
 
     def __init__(self, kind: str, name: str = "", params: tuple[Type, ...] = ()) -> None:
         self.kind = kind
@@ -28,6 +28,15 @@ class Type:
         #: Of lists in a schema: "set" or "map" (with `keys`), which change what == and + mean.
         self.merge = ""
         self.keys: tuple[str, ...] = ()
+        #: From a schema: how many items, entries or bytes a value has at most; how long its JSON is at least.
+        self.most: int | None = None
+        self.least = 1
+
+    def with_params(self, params: tuple[Type, ...]) -> Type:
+        """The same with other parameters."""
+        made = Type(self.kind, self.name, params)
+        made.merge, made.keys, made.most, made.least = self.merge, self.keys, self.most, self.least
+        return made
 
     def __str__(self) -> str:
         return f"{self.name}({', '.join(str(p) for p in self.params)})" if self.params else self.name

@@ -17,7 +17,9 @@ from apiserver.harness import Server, config_map, running
 from podling.api import admissionregistration_v1 as v1
 from podling.api import apps_v1, core_v1, discovery_v1, meta_v1
 from podling.api.errors import StatusError
+from podling.api.request import LOOPBACK
 from podling.api.struct import clone, from_dict
+from podling.apiserver.admission.base import CONNECT, Attributes
 from podling.apiserver.admission.webhooks import read_response
 
 RULE = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
@@ -307,6 +309,25 @@ async def test_scale_is_shown_as_a_scale(server: Server) -> None:
         assert request["subResource"] == "scale" and request["object"]["spec"] == {"replicas": 2}
         made = await server.client.get(apps_v1.Deployment, "d", "default")
         assert made.spec and made.spec.replicas == 4
+
+
+@real
+async def test_connections_are_shown_as_their_options(server: Server) -> None:
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"], "resources": ["pods/exec"]}
+    async with serving(a=deny("no shell")) as hook:
+        await server.client.create(validating("v", webhook(hook, rules=[rule])))
+        await server.app.hub.current()
+        query = {"command": ["sh", "-c"], "stdin": "true", "tty": "false", "container": "c"}
+        pods = server.app.served["", "v1", "pods"].resource
+        attributes = Attributes(CONNECT, pods, "exec", "default", "p", None, None, LOOPBACK, options=query)
+        with pytest.raises(StatusError, match="no shell"):
+            await server.app.admission.validate(attributes)
+        (request,) = hook.requests
+        assert request["object"] == {
+            "kind": "PodExecOptions", "apiVersion": "v1", "stdin": True, "container": "c", "command": ["sh", "-c"]
+        }  # fmt: skip
+        assert (request["operation"], request["subResource"], request["name"]) == ("CONNECT", "exec", "p")
+        assert request["options"] is None
 
 
 @real
