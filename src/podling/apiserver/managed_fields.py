@@ -298,8 +298,7 @@ def difference(codec: Codec, old: Any, new: Any, ignored_: FieldSet) -> ssa.Diff
     node = schema(codec)
     if old is None:
         old = _blank(codec)
-    if not node.fields:
-        # Of no generated type: dicts.
+    if not node.fields and not isinstance(new, dict):
         old, new = codec.to_dict(old), codec.to_dict(new)
     return ssa.compare(old, new, node, ignored_)
 
