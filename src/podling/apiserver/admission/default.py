@@ -10,6 +10,7 @@ from podling.apiserver.admission.default_toleration_seconds import DefaultTolera
 from podling.apiserver.admission.limit_ranger import LimitRanger
 from podling.apiserver.admission.mutating_policy import MutatingAdmissionPolicy
 from podling.apiserver.admission.namespace_lifecycle import NamespaceLifecycle
+from podling.apiserver.admission.pod_security import PodSecurity
 from podling.apiserver.admission.priority import Priority
 from podling.apiserver.admission.resource_quota import ResourceQuota
 from podling.apiserver.admission.runtime_class import RuntimeClass
@@ -27,6 +28,7 @@ PLUGINS: tuple[type[Plugin], ...] = (
     LimitRanger,
     ServiceAccount,
     TaintNodesByCondition,
+    PodSecurity,
     Priority,
     DefaultTolerationSeconds,
     StorageObjectInUseProtection,

@@ -1,0 +1,1 @@
+"""One file a check of the Pod Security Standards; each has its `CHECK`."""
