@@ -13,3 +13,9 @@ The command line prints a PodlingError's sentence and exits 1; anything else is 
 
 class PodlingError(Exception):
     """A failure with a sentence for the person who can mend it."""
+
+
+def system_text(error: OSError) -> str:
+    """A failed system call as people read it in events: `/a/file: no space left on device`."""
+    text = (error.strerror or str(error)).lower()
+    return f"{error.filename}: {text}" if error.filename else text

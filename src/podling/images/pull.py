@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from podling.errors import system_text
 from podling.images import manifest
 from podling.images.base import Image, ImageError, Progress, PullFailed
 from podling.images.intake import Fetch, Intake
@@ -25,9 +26,10 @@ async def pull(
         target = await repository.resolve()
         async with intake.open():
             return await _fetch(intake, repository, reference, target, platform, progress)
-    except ImageError as error:
+    except (ImageError, OSError) as error:
         code = error.code if isinstance(error, PullFailed) else "Unknown"
-        raise PullFailed(f'failed to pull and unpack image "{reference}": {error}', code) from None
+        text = system_text(error) if isinstance(error, OSError) else str(error)
+        raise PullFailed(f'failed to pull and unpack image "{reference}": {text}', code) from None
 
 
 async def _fetch(
@@ -108,10 +110,10 @@ async def _layers(
         async with asyncio.TaskGroup() as group:
             for diff_id, layer in wanted.items():
                 group.create_task(intake.layer(diff_id, layer.digest, fetch_of(layer)))
-    except* ImageError as failures:
+    except* (ImageError, OSError) as failures:
         raise first_of(failures) from None
 
 
-def first_of(group: BaseExceptionGroup[ImageError]) -> ImageError:
+def first_of(group: BaseExceptionGroup[ImageError | OSError]) -> ImageError | OSError:
     error = group.exceptions[0]
     return first_of(error) if isinstance(error, BaseExceptionGroup) else error

@@ -396,7 +396,7 @@ class Kubelet:
             allocatable=self._allocatable,
             images=await self.images.list(),
             pressure=self.pressure,
-            not_ready=self._not_ready(),
+            not_ready=node_status.not_ready(self.runtime.problem(), self._not_ready()),
         )
 
     def problem(self) -> str:

@@ -116,7 +116,7 @@ class ImagePuller:
         began = clock.elapsed()
         try:
             image, took = await self._pull_now(pod, name)
-        except ImageError as error:
+        except (ImageError, OSError) as error:
             tell("Warning", "Failed", f'Failed to pull image "{wanted}": {error}')
             self._backoff.next(key, clock.now())
             self._last_errors[key] = f"ErrImagePull: {error}"

@@ -19,6 +19,7 @@ from podling.client.events import NORMAL, Recorder
 from podling.images.base import Image
 from podling.kubelet import resources
 from podling.kubelet.config import KubeletConfig
+from podling.volumes.base import aggregate
 
 #: A node's status lists this many images at most, each by this many names.
 MAX_IMAGES, MAX_NAMES = 50, 5
@@ -75,6 +76,17 @@ def initial_node(config: KubeletConfig, status: core_v1.NodeStatus) -> core_v1.N
 def addresses(config: KubeletConfig) -> list[core_v1.NodeAddress]:
     internal = [core_v1.NodeAddress(type="InternalIP", address=ip) for ip in config.node_ips]
     return [*internal, core_v1.NodeAddress(type="Hostname", address=config.host)]
+
+
+def not_ready(runtime: str, network: str) -> str:
+    """The Ready condition's message out of what is wrong with the runtime and with the network; "" if nothing is."""
+    found = []
+    if runtime:
+        ready = f"RuntimeReady=false reason:ContainerRuntimeNotReady message:{runtime}"
+        found = ["container runtime is down", f"container runtime not ready: {ready}"]
+    if network:
+        found.append(network)
+    return aggregate(found) if found else ""
 
 
 def image_list(images: Sequence[Image]) -> list[core_v1.ContainerImage]:

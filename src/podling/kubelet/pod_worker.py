@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from podling import clock, log
 from podling.api import core_v1, errors, times
 from podling.api.errors import StatusError
-from podling.errors import PodlingError
+from podling.errors import PodlingError, system_text
 from podling.images.base import Image
 from podling.kubelet import actions as deciding
 from podling.kubelet import gc, pods, sandbox_config, status
@@ -33,7 +33,7 @@ from podling.kubelet.shared import Shared
 from podling.kubelet.status import Verdict
 from podling.kubelet.termination_message import termination_message
 from podling.kubelet.waiting import Gathering, all_of, result, retrieved
-from podling.runtime.base import ContainerState, ContainerStatus, NotFound, RuntimeFailure, SandboxConfig
+from podling.runtime.base import ContainerState, ContainerStatus, NotFound, SandboxConfig
 
 T = TypeVar("T")
 
@@ -513,8 +513,9 @@ class PodWorker:
             # Not to be given up half-way: what was begun must be known, to be taken down again.
             self._making = asyncio.ensure_future(self._run_sandbox(config))
             sandbox_id = await asyncio.shield(self._making)
-        except RuntimeFailure as error:
-            text = f"Failed to create pod sandbox: {error}"
+        except (PodlingError, OSError) as error:
+            said = system_text(error) if isinstance(error, OSError) else error
+            text = f"Failed to create pod sandbox: {said}"
             shared.tell(self.pod, "Warning", "FailedCreatePodSandBox", text)
             raise
         return sandbox_id

@@ -259,6 +259,9 @@ class Runtime(Protocol):
     async def close(self) -> None:
         """Let go of everything without stopping any container."""
 
+    def problem(self) -> str:
+        """Why no container can be started, "" if they can. Cheap."""
+
     async def run_sandbox(self, config: SandboxConfig) -> str: ...
 
     async def stop_sandbox(self, sandbox_id: str) -> None:

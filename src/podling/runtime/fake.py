@@ -62,6 +62,11 @@ class FakeRuntime:
         self._log_to_disk = log_to_disk
         self._events: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
         self._closed = False
+        #: Why it can start nothing, "" if it can.
+        self.down = ""
+
+    def problem(self) -> str:
+        return self.down
 
     async def version(self) -> str:
         return "1.0.0"

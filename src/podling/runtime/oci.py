@@ -17,8 +17,8 @@ from typing import Any
 import msgspec
 
 from podling import clock, log
-from podling.errors import PodlingError
-from podling.images.base import ImageService
+from podling.errors import PodlingError, system_text
+from podling.images.base import ImageError, ImageService
 from podling.network.base import SandboxNetwork
 from podling.runtime import (
     cgroups,
@@ -62,6 +62,9 @@ logger = log.get(__name__)
 _UNKNOWN_EXIT = 255
 #: What containerd says of a container whose process could not be started.
 _START_FAILED = 128
+
+#: Seconds after which what could not be written down is tried again.
+_WRITE_AGAIN = 5.0
 
 _STATES = {
     Phase.MAKING: ContainerState.CREATED,
@@ -120,6 +123,7 @@ class OciRuntime:
         self._events: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
         self._watch = exits.Watch(self._layout.exits, self._on_exit_file)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._unwritten: dict[str, SandboxRecord | ContainerRecord] = {}
 
     async def version(self) -> str:
         return await self._oci.version()
@@ -163,7 +167,7 @@ class OciRuntime:
                 whole = whole and processes.start_time(record.init_pid) == record.init_started
             if not whole:
                 record.phase = Phase.STOPPED
-                self._layout.save(record)
+                self._note(record)
 
     async def _adopt(self, live: _Container) -> None:
         record = live.record
@@ -192,6 +196,28 @@ class OciRuntime:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def problem(self) -> str:
+        for program in (self._conmon, self._program):
+            if not os.access(program, os.X_OK):
+                return f"{program}: no such program"
+        return ""
+
+    def _note(self, record: SandboxRecord | ContainerRecord) -> None:
+        """Write down what has happened. It has, also where the disk is full: then it is written when there is room."""
+        try:
+            self._layout.save(record)
+        except OSError as error:
+            if not self._unwritten:
+                logger.warning("the state of containers is not on disk: %s", system_text(error))
+                asyncio.get_running_loop().call_later(_WRITE_AGAIN, self._write_again)
+            self._unwritten[record.id] = record
+
+    def _write_again(self) -> None:
+        records, self._unwritten = self._unwritten, {}
+        for record in records.values():
+            if record.id in self._containers or record.id in self._sandboxes:
+                self._note(record)
+
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         while True:
             yield await self._events.get()
@@ -219,10 +245,10 @@ class OciRuntime:
         )
         if config.user_namespace:
             record.user_base = users.choose_base([other.user_base for other in self._sandboxes.values()])
-        self._layout.note_parents(record.cgroup)
-        self._layout.save(record)
         self._sandboxes[sandbox_id] = record
         try:
+            self._layout.note_parents(record.cgroup)
+            self._layout.save(record)
             if config.log_directory:
                 os.makedirs(config.log_directory, mode=0o755, exist_ok=True)
             await sandbox.make(self._layout, self._cgroups, record)
@@ -231,13 +257,14 @@ class OciRuntime:
                 record.ips = (await self._network.attach(sandbox_id, where, config.port_mappings)).ips
             if config.share_process_namespace:
                 await sandbox.start_init(self._layout, self._oci, record)
+            record.phase = Phase.READY
+            self._layout.save(record)
         except BaseException as error:
+            record.phase = Phase.MAKING
             await self._discard_sandbox(record)
             if isinstance(error, OSError):
-                raise RuntimeFailure(f"failed to create pod sandbox: {error}") from error
+                raise RuntimeFailure(f"failed to create pod sandbox: {system_text(error)}") from error
             raise
-        record.phase = Phase.READY
-        self._layout.save(record)
         self._tell("started", sandbox_id)
         return sandbox_id
 
@@ -263,7 +290,7 @@ class OciRuntime:
         sandbox.release(self._layout, record)
         if record.phase is Phase.READY:
             record.phase, record.ips = Phase.STOPPED, ()
-            self._layout.save(record)
+            self._note(record)
             self._tell("exited", sandbox_id)
 
     async def remove_sandbox(self, sandbox_id: str) -> None:
@@ -304,7 +331,7 @@ class OciRuntime:
         record = self._sandbox(sandbox_id)
         _attempt("update the sandbox's resources", self._cgroups.update, record.cgroup, resources)
         record.resources = _merged(record.resources, resources)
-        self._layout.save(record)
+        self._note(record)
 
     # Containers
 
@@ -341,8 +368,8 @@ class OciRuntime:
             resources=config.resources,
         )
         live = self._containers[container_id] = _Container(record)
-        self._layout.save(record)
         try:
+            self._layout.save(record)
             root = self._layout.rootfs(container_id)
             root.mkdir(parents=True)
             await self._images.mount(image.id, container_id, str(root))
@@ -356,14 +383,15 @@ class OciRuntime:
             made = spec.build(config, image.config, user, self._placement(pod, config, container_id), self._node)
             self._prepare_root(str(root), made["process"]["cwd"], image.config.volumes, config)
             (self._layout.bundle(container_id) / "config.json").write_bytes(msgspec.json.encode(made))
-        except BaseException as error:
+            record.user = (user.uid, user.gid)
+            record.phase = Phase.CREATED
+            self._layout.save(record)
+        except (OSError, ImageError) as error:
             await self._discard_container(live)
-            if isinstance(error, OSError):
-                raise RuntimeFailure(f"failed to create container: {error}") from error
+            raise RuntimeFailure(f"failed to create container: {_said(error)}") from error
+        except BaseException:
+            await self._discard_container(live)
             raise
-        record.user = (user.uid, user.gid)
-        record.phase = Phase.CREATED
-        self._layout.save(record)
         return container_id
 
     async def _shifted(self, pod: SandboxRecord, config: ContainerConfig, container_id: str) -> ContainerConfig:
@@ -435,17 +463,19 @@ class OciRuntime:
                 state = _STATES[record.phase]
                 raise RuntimeFailure(f'container "{container_id}" is in state {state}: it can be started once')
             record.phase = Phase.STARTING
-            self._layout.save(record)
             try:
+                self._layout.save(record)
                 await self._launch(record)
             except BaseException as error:
                 await self._cgroups.kill(record.cgroup)
                 await self._oci.delete(container_id)
-                self._set_exited(live, _START_FAILED, "StartError", str(error))
+                self._set_exited(live, _START_FAILED, "StartError", _said(error))
+                if isinstance(error, OSError):
+                    raise RuntimeFailure(f"failed to start container: {_said(error)}") from error
                 raise
             record.phase = Phase.RUNNING
             record.started_at = clock.now()
-            self._layout.save(record)
+            self._note(record)
             self._tell("started", record.sandbox_id, container_id)
             if exits.read(self._layout.exits, container_id) is not None:
                 self._finish(live)
@@ -519,7 +549,7 @@ class OciRuntime:
         self._set_exited(live, ended.code, reason)
         # The file's clock is coarser than ours.
         record.finished_at = max(ended.finished_at, record.started_at or ended.finished_at)
-        self._layout.save(record)
+        self._note(record)
         if self._cgroups.members(record.cgroup):
             # In a shared process namespace the end of the main process is not that of the others.
             self._spawn(self._cgroups.kill(record.cgroup))
@@ -531,7 +561,7 @@ class OciRuntime:
         # conmon, like a shell, says 128 + n of a process that signal n ended.
         record.signal = code - 128 if reason != "StartError" and 128 < code <= 192 else 0
         record.finished_at = clock.now()
-        self._layout.save(record)
+        self._note(record)
         live.exited.set()
         self._tell("exited", record.sandbox_id, record.id)
 
@@ -584,7 +614,7 @@ class OciRuntime:
         if record.phase is Phase.RUNNING:
             _attempt("update the container's resources", self._cgroups.update, record.cgroup, resources)
         record.resources = _merged(record.resources, resources)
-        self._layout.save(record)
+        self._note(record)
 
     async def reopen_log(self, container_id: str) -> None:
         conmon.reopen_log(self._layout.bundle(self._running(container_id).id))
@@ -663,8 +693,12 @@ def _merged(old: Resources, new: Resources) -> Resources:
     return msgspec.structs.replace(old, **changed)
 
 
+def _said(error: BaseException) -> str:
+    return system_text(error) if isinstance(error, OSError) else str(error)
+
+
 def _attempt(what: str, work: Any, *args: object) -> None:
     try:
         work(*args)
     except OSError as error:
-        raise RuntimeFailure(f"failed to {what}: {error}") from error
+        raise RuntimeFailure(f"failed to {what}: {system_text(error)}") from error

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from podling import mounts
 from podling.api import core_v1, errors, meta_v1
 from podling.api.struct import from_dict
 from podling.apiserver.app import ApiServer
@@ -33,10 +36,11 @@ def home() -> Iterator[Path]:
 
 
 class Node:
-    """One node on this machine, with an API server in memory."""
+    """One node on this machine, with an API server in memory; what it stores is on `disk`."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, disk: Path | None = None) -> None:
         self.home = home
+        self.disk = disk or home
 
     async def __aenter__(self) -> Node:
         self.store = MemoryStore()
@@ -56,12 +60,12 @@ class Node:
     async def boot(self) -> None:
         from podling.runtime.oci import OciRuntime
 
-        self.runtime = OciRuntime(self.home / "state", self.home / "run", self.images, self.network, tune_kernel=False)
+        self.runtime = OciRuntime(self.disk / "state", self.home / "run", self.images, self.network, tune_kernel=False)
         config = KubeletConfig(
             node_name="real",
             node_ips=("127.0.0.1",),
-            root_dir=str(self.home / "kubelet"),
-            log_dir=str(self.home / "logs"),
+            root_dir=str(self.disk / "kubelet"),
+            log_dir=str(self.disk / "logs"),
             container_log_dir=str(self.home / "links"),
             cgroup_root=f"/podling-test-{self.home.name}",
             eviction=(),
@@ -85,7 +89,7 @@ class Node:
             await self.client.delete(core_v1.Pod, name, "default", grace_period_seconds=0)
         await until(lambda: not self.kubelet.workers, 30)
         await self.kubelet.close()
-        await teardown(self.home / "state", self.home / "run", self.images, self.network)
+        await teardown(self.disk / "state", self.home / "run", self.images, self.network)
         await self.api.close()
         await self.store.close()
 
@@ -112,8 +116,13 @@ class Node:
             return errors.is_not_found(error)
         return False
 
+    async def events(self, name: str) -> list[tuple[str, str]]:
+        await self.kubelet.recorder.flush()
+        found = (await self.client.list(core_v1.Event)).items
+        return [(e.reason or "", e.message or "") for e in found if e.involved_object.name == name]
+
     def log(self, pod: core_v1.Pod, container: str, attempt: int = 0) -> str:
-        directory = self.home / "logs" / f"default_{pod.metadata.name}_{pod.metadata.uid}"
+        directory = self.disk / "logs" / f"default_{pod.metadata.name}_{pod.metadata.uid}"
         return (directory / container / f"{attempt}.log").read_text()
 
 
@@ -248,5 +257,70 @@ def test_run_as_non_root_and_read_only(home: Path) -> None:
         await node.until_phase("web", "Succeeded")
         text = node.log(made, "app")
         assert " F 1000\n" in text and "refused" in text
+
+    run(home, main)
+
+
+@pytest.fixture
+def disk(home: Path) -> Iterator[Path]:
+    """A disk of 2 MiB."""
+    directory = home / "disk"
+    directory.mkdir()
+    mounts.mount("tmpfs", str(directory), "tmpfs", options="size=2m")
+    yield directory
+    mounts.unmount(str(directory))
+
+
+def test_a_full_disk_is_told_and_pods_start_when_there_is_room(home: Path, disk: Path) -> None:
+    def fill() -> None:
+        with open(disk / "filler", "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(b"x" * 4096)
+
+    async def main(node: Node) -> None:
+        await node.create("before", _sh("sleep 1; exit 3"), restartPolicy="Never")
+        await node.until_phase("before", "Running")
+        fill()
+        await node.create("web", _sh("exec sleep 1000"))
+
+        async def told() -> bool:
+            texts = [text for reason, text in await node.events("web") if reason.startswith("Failed")]
+            return any("no space left on device" in text.lower() for text in texts)
+
+        await until(told, 10)
+        assert (await node.status("web")).phase == "Pending"
+        # The end of what ran is seen, and so are deletions.
+        ended = ((await node.until_phase("before", "Failed")).container_statuses or [])[0].state
+        assert ended is not None and ended.terminated is not None and ended.terminated.exit_code == 3
+        await node.create("gives-up", _sh("exec sleep 1000"))
+        await asyncio.sleep(0.5)
+        await node.client.delete(core_v1.Pod, "gives-up", "default", grace_period_seconds=1)
+        await until(lambda: node.gone("gives-up"), 10)
+        os.unlink(disk / "filler")
+        await node.until_phase("web", "Running")
+
+    async def whole() -> None:
+        async with Node(home, disk) as node:
+            await main(node)
+
+    asyncio.run(whole())
+
+
+def test_a_container_whose_monitor_is_killed_is_started_again(home: Path) -> None:
+    async def main(node: Node) -> None:
+        made = await node.create("web", _sh("exec sleep 1000"))
+        await node.until_phase("web", "Running")
+        (found,) = node.kubelet.workers[made.metadata.uid or ""].runtime.running
+        os.kill(node.runtime._containers[found.id].record.conmon_pid, signal.SIGKILL)
+
+        async def again() -> bool:
+            (status,) = (await node.status("web")).container_statuses or []
+            return status.restart_count == 1 and status.state is not None and status.state.running is not None
+
+        await until(again, 20)
+        (status,) = (await node.status("web")).container_statuses or []
+        ended = status.last_state.terminated if status.last_state else None
+        assert ended is not None and ended.signal is None
+        assert (ended.exit_code, ended.reason, ended.message) == (255, "Unknown", "the container's monitor was lost")
 
     run(home, main)

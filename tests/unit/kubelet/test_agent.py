@@ -250,3 +250,32 @@ def test_dead_containers_but_the_last_are_removed(tmp_path: Path) -> None:
             assert app.restart_count == 3
 
     run(main)
+
+
+def test_the_node_is_not_ready_while_its_runtime_is_down(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Node(tmp_path) as node:
+
+            async def ready() -> tuple[str, str]:
+                found = await node.client.get(core_v1.Node, "node-1")
+                conditions = (found.status.conditions if found.status else None) or []
+                condition = next(
+                    (c for c in conditions if c.type == "Ready"), core_v1.NodeCondition(type="", status="")
+                )
+                return condition.status, condition.message or ""
+
+            await asyncio.sleep(1)
+            assert (await ready())[0] == "True"
+            node.runtime.down = "/usr/bin/conmon: no such program"
+            await asyncio.sleep(11)
+            assert await ready() == (
+                "False",
+                "[container runtime is down, container runtime not ready: RuntimeReady=false "
+                "reason:ContainerRuntimeNotReady message:/usr/bin/conmon: no such program]",
+            )
+            assert ("NodeNotReady", "Node node-1 status is now: NodeNotReady") in await node.events("node-1")
+            node.runtime.down = ""
+            await asyncio.sleep(11)
+            assert (await ready())[0] == "True"
+
+    run(main)
