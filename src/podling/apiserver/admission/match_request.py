@@ -52,7 +52,8 @@ class Seen:
         self.own = app.served[resource.group, resource.version, resource.name]
         self._objects: dict[str, Wire | None] = {}
         self._olds: dict[str, Wire | None] = {}
-        self.scale = attributes.subresource == "scale" and not attributes.kind
+        # Of built-in kinds; who serves a custom resource's scale says what it is.
+        self.scale = attributes.subresource == "scale" and hasattr(attributes.obj, "spec") and not attributes.kind
 
     def kind(self, served: Served) -> tuple[str, str, str]:
         """(group, version, kind) of the object, shown as `served` shows it."""
