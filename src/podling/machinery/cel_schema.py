@@ -6,10 +6,11 @@ Source: k8s.io/apiserver pkg/cel/common (SchemaDeclType) and pkg/cel/escaping.go
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from podling.machinery import cel_types as t
+from podling.machinery import typeinfo
 from podling.machinery.cel_syntax import RESERVED
 from podling.machinery.cel_types import DYN, ObjectType, Type
 
@@ -22,8 +23,6 @@ _BOOL = Type("bool")
 _BOOL.least = 4
 _SCALARS = {"integer": t.INT, "number": t.DOUBLE, "boolean": _BOOL}
 
-Resolve = Callable[[str], Mapping[str, Any] | None]
-
 
 def escape(name: str) -> str | None:
     """A field's name as it is written in expressions; None if it can't be."""
@@ -34,26 +33,23 @@ def escape(name: str) -> str | None:
     return _SPECIAL.sub(lambda m: _ESCAPES[m[0]], name)
 
 
-def type_of(
-    schema: Mapping[str, Any], *, name: str = "object", root: bool = False, resolve: Resolve | None = None
-) -> Type | None:
+def type_of(schema: Mapping[str, Any], *, name: str = "object", root: bool = False) -> Type | None:
     """The type of a value that a schema describes; None if expressions can't reach it.
 
-    `root` and x-kubernetes-embedded-resource add apiVersion, kind and metadata. `resolve` finds what a `$ref` means.
+    `root` and x-kubernetes-embedded-resource add apiVersion, kind and metadata.
     """
-    schema = _dereferenced(schema, resolve)
     if schema.get("x-kubernetes-int-or-string"):
         return _sized(Type("dyn"), _most_characters(schema), 1)
     kind = schema.get("type")
     if kind == "array":
-        return _array(schema, name, resolve)
+        return _array(schema, name)
     if kind == "object":
-        return _object(schema, name, root, resolve)
+        return _object(schema, name, root)
     if kind == "string":
         return _string(schema)
     if kind in _SCALARS:
         return _SCALARS[kind]
-    return DYN if schema.get("x-kubernetes-preserve-unknown-fields") or resolve is not None else None
+    return DYN if schema.get("x-kubernetes-preserve-unknown-fields") else None
 
 
 def _sized(type_: Type, most: int, least: int) -> Type:
@@ -87,21 +83,9 @@ def _string(schema: Mapping[str, Any]) -> Type:
     return _sized(made, _most_characters(schema), 2)
 
 
-def _dereferenced(schema: Mapping[str, Any], resolve: Resolve | None) -> Mapping[str, Any]:
-    if resolve is None:
-        return schema
-    if len(schema.get("allOf") or ()) == 1 and "type" not in schema:
-        schema = {**schema, **schema["allOf"][0]}
-    reference = schema.get("$ref")
-    if not reference:
-        return schema
-    found = resolve(reference.rpartition("/")[2])
-    return found if found is not None else {"x-kubernetes-preserve-unknown-fields": True}
-
-
-def _array(schema: Mapping[str, Any], name: str, resolve: Resolve | None) -> Type | None:
+def _array(schema: Mapping[str, Any], name: str) -> Type | None:
     items = schema.get("items")
-    inner = type_of(items, name=f"{name}.@idx", resolve=resolve) if items is not None else None
+    inner = type_of(items, name=f"{name}.@idx") if items is not None else None
     if inner is None:
         return None
     made = t.list_of(inner)
@@ -114,13 +98,13 @@ def _array(schema: Mapping[str, Any], name: str, resolve: Resolve | None) -> Typ
 _METADATA = t.message("metadata", {"name": t.STRING, "generateName": t.STRING})
 
 
-def _object(schema: Mapping[str, Any], name: str, root: bool, resolve: Resolve | None) -> Type | None:
+def _object(schema: Mapping[str, Any], name: str, root: bool) -> Type | None:
     values = schema.get("additionalProperties")
     properties = schema.get("properties") or {}
     embedded = root or schema.get("x-kubernetes-embedded-resource")
     if not properties and not embedded:
         if isinstance(values, Mapping):
-            inner = type_of(values, name=f"{name}.@elem", resolve=resolve)
+            inner = type_of(values, name=f"{name}.@elem")
             if inner is None:
                 return None
             most = schema.get("maxProperties")
@@ -132,30 +116,65 @@ def _object(schema: Mapping[str, Any], name: str, root: bool, resolve: Resolve |
     wire = {escaped: field for field in properties if (escaped := escape(field)) is not None}
     if embedded:
         wire |= {field: field for field in ("apiVersion", "kind", "metadata")}
-        known = {"apiVersion": t.STRING, "kind": t.STRING, "metadata": _metadata(properties.get("metadata"), resolve)}
+        known = {"apiVersion": t.STRING, "kind": t.STRING, "metadata": _metadata(properties.get("metadata"))}
 
     def lookup(field: str) -> Type | None:
         if field not in known:
             at = wire.get(field)
-            inner = type_of(properties[at], name=f"{name}.{field}", resolve=resolve) if at is not None else None
+            inner = type_of(properties[at], name=f"{name}.{field}") if at is not None else None
             known[field] = inner
         return known[field]
 
     made = ObjectType(name, lookup, {e: f for e, f in wire.items() if e != f})
-    if resolve is None:
-        # Not through references, which may lead back.
-        made.least = 2 + sum(
-            len(field) + 4 + (found.least if (found := type_of(properties[field])) is not None else 1)
-            for field in schema.get("required") or ()
-            if field in properties and "default" not in properties[field]
-        )
+    made.least = 2 + sum(
+        len(field) + 4 + (found.least if (found := type_of(properties[field])) is not None else 1)
+        for field in schema.get("required") or ()
+        if field in properties and "default" not in properties[field]
+    )
     return made
 
 
-def _metadata(schema: Mapping[str, Any] | None, resolve: Resolve | None) -> Type:
-    """Of a custom resource's metadata only the name can be read, of a built-in one's everything."""
-    full = _dereferenced(schema or {}, resolve)
-    properties = full.get("properties") or {}
+def _metadata(schema: Mapping[str, Any] | None) -> Type:
+    """Of a custom resource's metadata only the name can be read."""
+    properties = (schema or {}).get("properties") or {}
     if "name" in properties and "generateName" in properties:
-        return type_of(full, name="metadata", resolve=resolve) or _METADATA
+        return type_of(schema or {}, name="metadata") or _METADATA
     return _METADATA
+
+
+# -- built-in types ---------------------------------------------------------------------------------------------------
+
+_MEANINGS = {
+    "Time": t.TIMESTAMP, "MicroTime": t.TIMESTAMP, "Base64": t.BYTES, "Quantity": t.STRING, "IntOrString": DYN
+}  # fmt: skip
+_PLAIN = {str: t.STRING, int: t.INT, bool: t.BOOL, float: t.DOUBLE}
+
+
+@typeinfo.cached
+def of_struct(type_: type[Any]) -> ObjectType:
+    """The type of a generated class; its fields are looked at when they are first asked for."""
+    fields = {escaped: f for name, f in typeinfo.fields(type_).items() if (escaped := escape(name)) is not None}
+    known: dict[str, Type] = {}
+
+    def lookup(name: str) -> Type | None:
+        field = fields.get(name)
+        if field is None:
+            return None
+        if name not in known:
+            known[name] = _of_field(field)
+        return known[name]
+
+    wire = {escaped: f.name for escaped, f in fields.items() if escaped != f.name}
+    return ObjectType(type_.__name__, lookup, wire)
+
+
+def _of_field(field: typeinfo.FieldInfo) -> Type:
+    if field.struct is not None:
+        value: Type = of_struct(field.struct)
+    else:
+        value = _MEANINGS.get(field.meaning) or _PLAIN.get(field.scalar, DYN)
+    if field.shape == "list":
+        made = t.list_of(value)
+        made.merge, made.keys = field.list_type or "", field.map_keys
+        return made
+    return t.map_of(t.STRING, value) if field.shape == "map" else value

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from podling.api import core_v1
 from podling.machinery import cel, cel_schema
 from podling.machinery.cel_library import Authorizer, Question
 from podling.machinery.cel_types import Timestamp, UInt
@@ -364,6 +365,23 @@ def test_schemas_are_checked() -> None:
         with pytest.raises(cel.CompileError, match=why):
             cel.compile(expression, {"self": type_})
     cel.compile("self.metadata.name == self.kind", {"self": type_})
+
+
+def test_types_of_built_in_kinds() -> None:
+    variables = {"object": cel_schema.of_struct(core_v1.Pod)}
+    for expression in (
+        "object.spec.containers.all(c, c.name.startsWith('a') && c.ports.all(p, p.containerPort > 0))",
+        "object.metadata.__namespace__ == 'x' || object.metadata.creationTimestamp < timestamp('2024-01-01T00:00:00Z')",
+        "object.spec.containers[0].resources.limits['cpu'] == '1'",
+        "object.metadata.labels.app == 'x' && object.spec.hostNetwork",
+    ):
+        cel.compile(expression, variables, result=cel.BOOL)
+    with pytest.raises(cel.CompileError, match="undefined field 'contianers'"):
+        cel.compile("object.spec.contianers.size() > 0", variables)
+    found = cel.compile("object.metadata.__namespace__", variables).evaluate(
+        {"object": {"metadata": {"namespace": "n"}}}
+    )
+    assert found == "n"
 
 
 def test_names_are_escaped() -> None:

@@ -144,13 +144,10 @@ def kinds_of(app: ApiServer, policy: v1.ValidatingAdmissionPolicy) -> list[Serve
 
 def object_type(app: ApiServer, served: Served) -> cel.Type | None:
     """The type of a resource's objects, of its schema; None if it has none."""
-    from podling.apiserver.openapi.schemas import Definitions
     from podling.machinery import cel_schema
 
     resource = served.resource
     if registry.by_name(resource.group, resource.version, resource.name) is None:
         schema = getattr(served.codec, "schema", None)
         return cel_schema.type_of(schema, name=resource.kind, root=True) if isinstance(schema, dict) else None
-    definitions = Definitions(2)
-    name = definitions.add(resource.type)
-    return cel_schema.type_of(definitions.schemas[name], name=resource.kind, root=True, resolve=definitions.schemas.get)
+    return cel_schema.of_struct(resource.type)
