@@ -348,6 +348,20 @@ def _cap(owners: Ownership) -> None:
         excess -= 1
 
 
+def guard(call: Call, meta: meta_v1.ObjectMeta, before: Entries | None) -> None:
+    """After admission: what it left of managedFields must be readable, or it is as it was before, with a warning."""
+    if meta.managed_fields is before:
+        return
+    try:
+        decode(meta.managed_fields)
+    except Undecodable as error:
+        meta.managed_fields = before
+        call.warn(
+            ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated "
+            f"mutating admission controller; please fix your requests: {error}"
+        )
+
+
 def settle_times(new: Any, old: Any) -> None:
     """A write that changes nothing does not change times either."""
     entries, known = new.metadata.managed_fields, old.metadata.managed_fields

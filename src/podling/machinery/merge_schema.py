@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from podling.api import meta_v1
 from podling.machinery import typeinfo
 
 Shape = Literal["scalar", "map", "list", "atomic"]
@@ -307,6 +308,10 @@ def _of_field(info: typeinfo.FieldInfo) -> Node:
 _OPENAPI_SCALARS = {"string": "string", "integer": "numeric", "number": "numeric", "boolean": "boolean"}
 
 
+#: What an embedded resource has without declaring it.
+_OBJECT = frozenset(("apiVersion", "kind", "metadata"))
+
+
 class _OpenApi(Node):
     """A part of a custom resource's structural schema."""
 
@@ -326,7 +331,8 @@ class _OpenApi(Node):
 
     @property
     def names(self) -> frozenset[str]:
-        return frozenset(self._schema.get("properties") or ())
+        declared = frozenset(self._schema.get("properties") or ())
+        return declared | _OBJECT if self._schema.get("x-kubernetes-embedded-resource") else declared
 
     @property
     def open(self) -> bool:
@@ -335,6 +341,8 @@ class _OpenApi(Node):
 
     def child(self, name: str) -> Node:
         properties = self._schema.get("properties") or {}
+        if name == "metadata" and self._schema.get("x-kubernetes-embedded-resource"):
+            return of_type(meta_v1.ObjectMeta)
         if name in properties:
             return of_openapi(properties[name])
         additional = self._schema.get("additionalProperties")
@@ -346,6 +354,8 @@ class _OpenApi(Node):
 
 def of_openapi(schema: Mapping[str, Any]) -> Node:
     """The schema of a custom resource; a schema that says nothing is deduced."""
+    if schema.get("x-kubernetes-embedded-resource"):
+        return _OpenApi(schema)
     if schema.get("x-kubernetes-preserve-unknown-fields") and not schema.get("properties"):
         return DEDUCED
     if not schema.get("type") and not schema.get("properties") and not schema.get("x-kubernetes-int-or-string"):

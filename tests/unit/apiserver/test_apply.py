@@ -9,6 +9,7 @@ import pytest
 from apiserver.harness import Server, config_map, virtual
 from podling.api import apps_v1, core_v1, meta_v1
 from podling.api.struct import clone, to_dict
+from podling.apiserver.admission.base import Attributes, Plugin
 from podling.client.base import PatchType
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/default/deployments"
@@ -55,7 +56,7 @@ async def refused(server: Server, path: str, intent: Any, manager: str = "me", *
 @virtual
 async def test_a_creator_owns_what_it_sent_and_what_was_defaulted(server: Server) -> None:
     created = await server.ask("POST", DEPLOYMENTS, deployment(replicas=3), query={"fieldManager": "ci"})
-    container = {
+    container: dict[str, Any] = {
         ".": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {},
         "f:ports": {".": {}, 'k:{"containerPort":80,"protocol":"TCP"}': {
             ".": {}, "f:containerPort": {}, "f:protocol": {}}},
@@ -151,7 +152,7 @@ async def test_writes_in_process_are_tracked(server: Server) -> None:
     kubelet = server.client.with_agent("kubelet/1")
     updated = await kubelet.update(changed)
     patched = await kubelet.patch(core_v1.ConfigMap, "a", "default", {"data": {"k": "w"}}, type=PatchType.MERGE)
-    labels = {"f:metadata": {"f:labels": {".": {}, "f:x": {}}}}
+    labels: dict[str, Any] = {"f:metadata": {"f:labels": {".": {}, "f:x": {}}}}
     assert owners(updated) == {
         ("replicaset-controller", "Update", "v1", ""): {"f:data": {".": {}, "f:k": {}}},
         ("kubelet", "Update", "v1", ""): labels,
@@ -217,6 +218,30 @@ async def test_many_updaters_become_ancient_changes(server: Server) -> None:
     found = owners(last.obj)
     assert [m for m, *_ in found] == ["ancient-changes", *(f"m{n:02}" for n in range(5, 14))]
     assert set(found["ancient-changes", "Update", "v1", ""]["f:data"]) == {".", "f:k", "f:k1", "f:k2", "f:k3", "f:k4"}
+
+
+class Meddler(Plugin):
+    """Admission that breaks managedFields of some objects, and writes into all."""
+
+    name, mutates = "Meddler", True
+
+    async def mutate(self, attributes: Attributes) -> None:
+        meta = attributes.obj.metadata
+        meta.labels = {"meddled": "yes"}
+        if meta.name == "a":
+            meta.managed_fields = [meta_v1.ManagedFieldsEntry(manager="x", operation="Update", api_version="v1")]
+
+
+@virtual
+async def test_admission_owns_nothing_and_can_not_break_ownership(server: Server) -> None:
+    server.app.admission.add(Meddler(server.app))
+    made = await apply(server, f"{MAPS}/a", configuration(a="1"))
+    assert made.obj.metadata.labels == {"meddled": "yes"}
+    assert owners(made.obj) == {("me", "Apply", "v1", ""): {"f:data": {"f:a": {}}}}
+    assert made.warnings == [
+        ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating "
+        "admission controller; please fix your requests: missing fieldsType in managed fields entry 0"
+    ]
 
 
 # -- apply
@@ -371,11 +396,11 @@ async def test_a_version_or_uid_in_the_intent_is_a_condition(server: Server) -> 
 
 @virtual
 async def test_status_is_applied_apart(server: Server) -> None:
-    status = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}}
-    status["status"] = {"conditions": [{"type": "X", "status": "True"}]}  # type: ignore[assignment]
+    status: dict[str, Any] = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}}
+    status["status"] = {"conditions": [{"type": "X", "status": "True"}]}
     assert (await refused(server, f"{DEPLOYMENTS}/web/status", status)).code == 404
     await apply(server, f"{DEPLOYMENTS}/web", deployment(replicas=1))
-    status["spec"] = {"replicas": 7}  # type: ignore[assignment]
+    status["spec"] = {"replicas": 7}
     applied = await apply(server, f"{DEPLOYMENTS}/web/status", status, "operator")
     assert applied.obj.spec.replicas == 1
     assert owners(applied.obj)["operator", "Apply", "apps/v1", "status"] == {

@@ -78,8 +78,10 @@ async def _create_once(call: Call, obj: Any, track: Track) -> Answer:
         CREATE, resource, call.info.subresource, namespace or (meta.name or "" if _is_namespace(call) else ""),
         meta.name or "", obj, None, call.user, context.dry_run, call.warnings,
     )  # fmt: skip
+    owners = meta.managed_fields
     if await app.admission.mutate(attributes):
         strategy.default(obj)
+        managed_fields.guard(call, obj.metadata, owners)
         metadata.dedupe_owners(meta, call.warn, after_admission=True)
     if meta.generate_name and not meta.name:
         meta.name = names.generate(meta.generate_name)
@@ -112,7 +114,7 @@ async def _insert(call: Call, obj: Any, dry_run: bool) -> Entry:
     served, hub = call.served, call.app.hub
     name = obj.metadata.name
     key = served.key(call.info.namespace, name)
-    stored, value = _stored(call, obj)
+    stored, value = await _stored(call, obj)
     if dry_run:
         await hub.current()
         if served.cache.get(key) is not None:
@@ -152,10 +154,10 @@ async def _undo(release: Release | None) -> None:
         await release()
 
 
-def _stored(call: Call, obj: Any) -> tuple[Any, bytes]:
+async def _stored(call: Call, obj: Any) -> tuple[Any, bytes]:
     """The object in its stored type, and its bytes."""
     view = call.served.view
-    stored = obj if view is None else view.store(obj)
+    stored = obj if view is None else await view.stored(obj)
     stored.metadata.resource_version = None
     return stored, call.served.stored_codec.encode(stored)
 
@@ -204,6 +206,8 @@ async def modify(
         except Conflict:
             await call.app.hub.current()
             continue
+        if answer.entry is not None:
+            await call.served.ready((answer.entry,))
         return answer
     raise modified(call)
 
@@ -222,6 +226,7 @@ async def _modify_once(call: Call, make: Make, settle: Settle, create_missing: b
         if not create_missing:
             raise errors.not_found(info.resource, info.group, info.name)
         return await create_object(call, _as_new(make(None)), track)
+    await served.ready((entry,))
     old = entry.shown(served.view)[0]
     new = make(old)
     meta = new.metadata
@@ -240,8 +245,10 @@ async def _modify_once(call: Call, make: Make, settle: Settle, create_missing: b
         UPDATE, resource, info.subresource, info.namespace, info.name, new, old, call.user, context.dry_run,
         call.warnings,
     )  # fmt: skip
+    owners = meta.managed_fields
     if await call.app.admission.mutate(attributes):
         strategy.default(new)
+        managed_fields.guard(call, new.metadata, owners)
         metadata.dedupe_owners(meta, call.warn, after_admission=True)
     keep_system_fields(meta, old.metadata)
     findings = settle(new, old, context)
@@ -327,7 +334,7 @@ async def _replace(call: Call, entry: Entry, new: Any, dry_run: bool) -> Answer:
     served, hub = call.served, call.app.hub
     meta = new.metadata
     managed_fields.settle_times(new, entry.shown(served.view)[0])
-    stored, value = _stored(call, new)
+    stored, value = await _stored(call, new)
     gone = (
         meta.deletion_timestamp and not meta.deletion_grace_period_seconds and not served.strategy.delays_deletion(new)
     )
