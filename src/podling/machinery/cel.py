@@ -10,7 +10,8 @@ values of declared types such as quantities, no types from schemas, no cost limi
 
     cel_types      types and values          cel_check    the type checker
     cel_syntax     text to tree, macros      cel_eval     tree to Python functions
-    cel_functions  CEL's own functions       cel_library  Kubernetes' functions
+    cel_functions  CEL's own functions, with cel_operators, cel_convert and cel_strings
+    cel_library    Kubernetes' functions
     cel_schema     types from OpenAPI schemas   cel_cost     what an expression may cost at most
 """
 

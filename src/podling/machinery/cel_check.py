@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from podling.machinery import cel_types as t
-from podling.machinery.cel_functions import Function, Functions, Overload, compiled, parse_duration, parse_timestamp
+from podling.machinery.cel_convert import parse_duration, parse_timestamp
+from podling.machinery.cel_functions import Function, Functions, Overload
+from podling.machinery.cel_strings import compiled
 from podling.machinery.cel_syntax import (
     Call,
     Comprehension,

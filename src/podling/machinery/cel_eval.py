@@ -11,10 +11,13 @@ import binascii
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from podling.machinery import cel_convert as convert
 from podling.machinery import cel_functions as functions
+from podling.machinery import cel_operators as operators
 from podling.machinery import cel_types as t
 from podling.machinery.cel_check import Checker
-from podling.machinery.cel_functions import Overload, no_overload
+from podling.machinery.cel_functions import Overload
+from podling.machinery.cel_operators import no_overload
 from podling.machinery.cel_syntax import (
     Call,
     Comprehension,
@@ -226,7 +229,7 @@ class Compiler:
                 if isinstance(k, list | dict):
                     raise EvaluationError(f"unsupported key type: {t.name_of(k)}")
                 if k in found:
-                    raise EvaluationError(f"duplicate key in map: {functions.shown(k)}")
+                    raise EvaluationError(f"duplicate key in map: {operators.shown(k)}")
                 found[k] = v
             return found
 
@@ -302,8 +305,8 @@ def _as_bytes(value: Any) -> Any:
 
 
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
-    "timestamp": lambda v: functions.parse_timestamp(v) if isinstance(v, str) else v,
-    "duration": lambda v: functions.parse_duration(v) if isinstance(v, str) else v,
+    "timestamp": lambda v: convert.parse_timestamp(v) if isinstance(v, str) else v,
+    "duration": lambda v: convert.parse_duration(v) if isinstance(v, str) else v,
     "bytes": _as_bytes,
     "double": lambda v: float(v) if type(v) is int else v,
     "int": lambda v: int(v) if type(v) is float and v.is_integer() else v,
@@ -489,7 +492,7 @@ def _transformed(
             made = body(f)
             for key, value in made.items() if entries else ((f.vars[first], made),):
                 if key in found:
-                    raise EvaluationError(f"insert failed: key {functions.shown(key)} already exists")
+                    raise EvaluationError(f"insert failed: key {operators.shown(key)} already exists")
                 found[key] = value
         return found
 
@@ -499,9 +502,9 @@ def _transformed(
 def _merge(a: Any, b: Any, type_: Type) -> Any:
     """+ of sets and maps: what is in both is there once, and with the right one's value."""
     if not (isinstance(a, list) and isinstance(b, list)):
-        return functions.add(a, b)
+        return operators.add(a, b)
     if type_.merge == "set":
-        return [*a, *(x for x in b if not functions.contains(x, a))]
+        return [*a, *(x for x in b if not operators.contains(x, a))]
     found = t.keyed(a, type_.keys) | t.keyed(b, type_.keys)
     return list(found.values())
 

@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from podling.api import names, quantity
-from podling.machinery.cel_functions import STANDARD, Function, Functions, add, compiled, declare, parse_timestamp
+from podling.machinery.cel_convert import parse_timestamp
+from podling.machinery.cel_functions import STANDARD, Function, Functions, declare
+from podling.machinery.cel_operators import add
+from podling.machinery.cel_strings import compiled
 from podling.machinery.cel_types import (
     INT_MAX,
     INT_MIN,
