@@ -199,6 +199,8 @@ class ApiServer:
         if item is None or (info.namespace and not item.resource.namespaced and info.resource != "namespaces"):
             raise errors.path_not_found()
         call = Call(self, request, info, user, item)
+        if item.strategy.deprecation:
+            call.warn(item.strategy.deprecation)
         try:
             answer = await self._handler(item, info)(call)
         except StatusError:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from podling.api import errors, meta_v1
+from podling.api import autoscaling_v1, errors, meta_v1
 from podling.api.struct import encode
 from podling.apiserver import table
 from podling.apiserver.call import Answer
@@ -32,6 +32,8 @@ def render(answer: Answer, media: Media, query: dict[str, str]) -> bytes:
         data = _list(answer, media, query)
     elif answer.body is not None:
         return answer.body
+    elif media.as_ == "Table" and isinstance(answer.obj, autoscaling_v1.Scale):
+        data = encode(table.scale(answer.obj, media, now(), query.get("includeObject", "")))
     else:
         data = encode(answer.obj)
     return data if media.type == JSON and not media.pretty else formatted(data, media)

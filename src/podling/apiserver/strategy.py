@@ -97,6 +97,8 @@ class Strategy(Generic[T]):
     unconditional_update = True
     #: Names that a field selector may use besides metadata.name and metadata.namespace.
     selectable_fields: tuple[str, ...] = ()
+    #: A warning that every request for the kind, reads included, is answered with; "" for kinds that are here to stay.
+    deprecation = ""
     #: () means upstream's default: Name and Age.
     columns: tuple[Column, ...] = ()
 

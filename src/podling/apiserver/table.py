@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from podling.api import meta_v1
+from podling.api import autoscaling_v1, meta_v1, times
 from podling.api.struct import encode
 from podling.apiserver.entry import Entry
 from podling.apiserver.negotiate import Media
@@ -29,6 +29,12 @@ _CREATED = (
 _DEFAULT = [
     {"name": "Name", "type": "string", "format": "name", "description": _NAME, "priority": 0},
     {"name": "Created At", "type": "date", "format": "", "description": _CREATED, "priority": 0},
+]
+_SCALE = [
+    {"name": "Name", "type": "string", "format": "name", "description": _NAME, "priority": 0},
+    {"name": "Desired", "type": "integer", "format": "", "description": "How many there should be.", "priority": 0},
+    {"name": "Available", "type": "integer", "format": "", "description": "How many there are.", "priority": 0},
+    {"name": "Age", "type": "string", "format": "", "description": "How long ago it was created.", "priority": 0},
 ]
 
 
@@ -75,6 +81,22 @@ def table(
         "metadata": meta,
         "columnDefinitions": columns(served) if headers else None,
         "rows": [row(served, e, now, include, version) for e in entries],
+    }
+
+
+def scale(obj: autoscaling_v1.Scale, media: Media, now: datetime, include: str) -> dict[str, Any]:
+    """The Table of a Scale, which is a part of many resources and none of its own."""
+    meta, spec, status = obj.metadata, obj.spec, obj.status
+    wanted, found = (spec.replicas or 0 if spec else 0), (status.replicas or 0 if status else 0)
+    result: dict[str, Any] = {"cells": [meta.name or "", wanted, found, times.age(meta.creation_timestamp, now)]}
+    if include != "None":
+        result["object"] = obj if include == "Object" else partial(obj, media.version)
+    return {
+        "kind": "Table",
+        "apiVersion": f"meta.k8s.io/{media.version}",
+        "metadata": meta_v1.ListMeta(resource_version=meta.resource_version),
+        "columnDefinitions": _SCALE,
+        "rows": [result],
     }
 
 

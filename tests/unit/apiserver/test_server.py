@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from apiserver.harness import Server, config_map, pod, running
-from podling.api import core_v1
+from podling.api import core_v1, meta_v1
 from podling.api.request import User
 from podling.apiserver.authz.attributes import Attributes, Decision
 from podling.apiserver.request_info import RequestInfo
@@ -155,6 +155,18 @@ async def test_tables_and_metadata() -> None:
         _, found = await web_.ask("GET", "/api/v1/pods", headers=partial)
         assert found["kind"] == "PartialObjectMetadataList"
         assert found["items"][0]["metadata"]["name"] == "p" and "spec" not in found["items"][0]
+
+
+async def test_the_table_of_a_scale() -> None:
+    async with serving() as web_:
+        controller = core_v1.ReplicationController(metadata=meta_v1.ObjectMeta(name="rc", namespace="default"))
+        template = core_v1.PodTemplateSpec(metadata=meta_v1.ObjectMeta(labels={"a": "b"}), spec=pod("p").spec)
+        controller.spec = core_v1.ReplicationControllerSpec(replicas=3, selector={"a": "b"}, template=template)
+        await web_.server.client.create(controller)
+        table = {"accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+        _, found = await web_.ask("GET", "/api/v1/namespaces/default/replicationcontrollers/rc/scale", headers=table)
+        assert [c["name"] for c in found["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+        assert found["rows"][0]["cells"][:3] == ["rc", 3, 0]
 
 
 async def test_a_watch_in_chunks_of_lines() -> None:

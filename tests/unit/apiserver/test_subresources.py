@@ -302,3 +302,15 @@ async def test_component_statuses(server: Server) -> None:
     ]
     assert listed.warnings == ["v1 ComponentStatus is deprecated in v1.19+"]
     assert (await server.fails("GET", "/api/v1/componentstatuses/x")).code == 404
+
+
+@virtual
+async def test_every_request_for_a_deprecated_kind_is_answered_with_a_warning(server: Server) -> None:
+    path, warning = (
+        "/api/v1/namespaces/default/endpoints",
+        "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
+    )
+    made = await server.ask("POST", path, {"metadata": {"name": "e"}})
+    for method, at in (("GET", path), ("GET", f"{path}/e"), ("DELETE", f"{path}/e")):
+        assert (await server.ask(method, at)).warnings == [warning]
+    assert made.warnings == [warning]

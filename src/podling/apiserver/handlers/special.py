@@ -78,7 +78,6 @@ async def component_statuses(call: Call) -> Answer:
         )
         obj = core_v1.ComponentStatus(metadata=meta_v1.ObjectMeta(name=name), conditions=[condition])
         entries.append(Entry(name, 0, encode(obj), call.served.codec, obj))
-    call.warn("v1 ComponentStatus is deprecated in v1.19+")
     if call.info.verb == "list":
         return Answer(entries=entries, list_meta=meta_v1.ListMeta(), served=call.served)
     for entry in entries:

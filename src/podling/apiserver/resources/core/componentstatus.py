@@ -11,6 +11,7 @@ from podling.apiserver.strategy import Strategy
 
 
 class ComponentStatusStrategy(Strategy[core_v1.ComponentStatus]):
+    deprecation = "v1 ComponentStatus is deprecated in v1.19+"
     columns = (printing.NAME, printing.text("Status"), printing.text("Message"), printing.text("Error"))
 
     def row(self, obj: core_v1.ComponentStatus, now: datetime) -> list[Any]:

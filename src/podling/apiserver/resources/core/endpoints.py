@@ -17,6 +17,7 @@ _SHOWN = 3
 
 class EndpointsStrategy(Strategy[core_v1.Endpoints]):
     create_on_update = True
+    deprecation = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
     columns = (printing.NAME, printing.text("Endpoints"), printing.AGE)
 
     def default(self, obj: core_v1.Endpoints) -> None:
@@ -39,9 +40,6 @@ class EndpointsStrategy(Strategy[core_v1.Endpoints]):
             for position, port in enumerate(subset.ports or ()):
                 found += _port(port, len(subset.ports or ()) > 1, at.child("ports").index(position))
         return found
-
-    def warnings(self, new: core_v1.Endpoints, old: core_v1.Endpoints | None) -> list[str]:
-        return ["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"]
 
     def row(self, obj: core_v1.Endpoints, now: datetime) -> list[Any]:
         return [printing.name(obj.metadata), _shown(obj.subsets or ()), printing.age(obj.metadata, now)]
