@@ -31,7 +31,8 @@ from podling.kubelet.node_lease import NodeLease
 from podling.kubelet.node_objects import NodeObjects, mentioned
 from podling.kubelet.node_status import NodeReporter, Pressure
 from podling.kubelet.pod_kill import restored_pod
-from podling.kubelet.pod_worker import PodWorker, State
+from podling.kubelet.pod_observer import State
+from podling.kubelet.pod_worker import PodWorker
 from podling.kubelet.probe_handlers import Network, NetworkProber, Simulated
 from podling.kubelet.probes import ProbeManager
 from podling.kubelet.shared import PodVolumes, Shared

@@ -10,30 +10,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
-from enum import StrEnum
 from typing import Any, TypeVar
 
 from podling import clock, log
-from podling.api import core_v1, errors, times
-from podling.api.errors import StatusError
+from podling.api import core_v1, times
 from podling.errors import PodlingError, system_text
 from podling.images.base import Image
 from podling.kubelet import actions as deciding
-from podling.kubelet import gc, pods, sandbox_config, status
+from podling.kubelet import pods, sandbox_config
 from podling.kubelet.actions import Actions
-from podling.kubelet.container_statuses import Facts, Failure
 from podling.kubelet.env import Sources
-from podling.kubelet.pod_kill import Killer, grace_period
-from podling.kubelet.pod_resize import Resizer
-from podling.kubelet.pod_start import Starter, StartFailed, Where, pod_directory
+from podling.kubelet.pod_observer import State
+from podling.kubelet.pod_start import StartFailed, Where
+from podling.kubelet.pod_termination import PodTerminator
 from podling.kubelet.pods import AnyContainer
-from podling.kubelet.probes import Subject
-from podling.kubelet.runtime_status import PodRuntimeStatus, collect
 from podling.kubelet.shared import Shared
 from podling.kubelet.status import Verdict
-from podling.kubelet.termination_message import termination_message
 from podling.kubelet.waiting import Gathering, all_of, result, retrieved
-from podling.runtime.base import ContainerState, ContainerStatus, NotFound, SandboxConfig
+from podling.runtime.base import ContainerState, ContainerStatus, SandboxConfig
 
 T = TypeVar("T")
 
@@ -45,18 +39,11 @@ RESIZE_RETRY = 10.0
 _log = log.get(__name__)
 
 
-class State(StrEnum):
-    SYNCING = "syncing"
-    TERMINATING = "terminating"
-    TERMINATED = "terminated"
-    FINISHED = "finished"
-
-
 class _Interrupted(Exception):
     """The pod is to be terminated: leave what you are waiting for."""
 
 
-class PodWorker:
+class PodWorker(PodTerminator):
     """Makes `pod` true on this node. `sandboxes` are those that the runtime has of it already."""
 
     def __init__(
@@ -66,35 +53,13 @@ class PodWorker:
         sandboxes: Iterable[str] = (),
         on_finished: Callable[[PodWorker], None] = lambda worker: None,
     ) -> None:
-        self.pod = pod
-        self.uid = pods.uid(pod)
-        self.state = State.SYNCING
-        self.runtime = PodRuntimeStatus()
+        super().__init__(shared, pod, sandboxes, on_finished)
         self.admitted = False
-        self._shared = shared
-        self._on_finished = on_finished
-        self._killer = Killer(shared)
-        self._starter = Starter(shared, self._killer)
-        self._sandboxes: list[str] = list(sandboxes)
-        self._adopted = bool(self._sandboxes)
-        self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._removed = False
-        self._grace: int | None = None
-        self._verdict: Verdict | None = None
-        self._failures: dict[str, Failure] = {}
         self._retries: dict[str, float] = {}
-        self._messages: dict[str, str] = {}
-        self._volumes: dict[str, str] | None = None
-        self._in_hook: set[str] = set()
         self._retry = RETRY_FIRST
-        self._restarting_all = False
-        self._delete_sent = False
-        self._making: asyncio.Future[str] | None = None
         self._prepare_failed = False
         self._prune_due = False
-        self._resizer = Resizer(shared, self._killer)
 
     # From outside: all of these return at once
 
@@ -131,11 +96,6 @@ class PodWorker:
         if self.state is State.SYNCING and (len(dead) > len(set(dead)) or len(self.runtime.sandboxes) > 1):
             self._prune_due = True
             self._wake.set()
-
-    @property
-    def granted(self) -> core_v1.Pod:
-        """The pod with the resources that the node has granted it: that is what runs."""
-        return self._resizer.granted(self.pod)
 
     @property
     def uses_resources(self) -> bool:
@@ -203,100 +163,6 @@ class PodWorker:
                 return
             self._timer.cancel()
         self._timer = loop.call_later(delay, self._wake.set)
-
-    # Looking
-
-    async def _observe(self) -> None:
-        """See what the runtime has of the pod."""
-        runtime = self._shared.runtime
-        sandboxes, containers = [], []
-        for sandbox_id in list(self._sandboxes):
-            try:
-                sandboxes.append(await runtime.sandbox_status(sandbox_id))
-            except NotFound:
-                self._sandboxes.remove(sandbox_id)
-                continue
-            containers += await runtime.list_containers(sandbox_id)
-        for container in containers:
-            self._notice(container)
-        self.runtime = collect(sandboxes, containers, self._messages)
-
-    def _notice(self, found: ContainerStatus) -> None:
-        """A container as the runtime shows it: is it newly running, or newly ended?"""
-        probes = self._shared.probes
-        if found.state is ContainerState.EXITED:
-            if found.id not in self._messages:
-                self._messages[found.id] = termination_message(found)
-            probes.remove(found.id)
-        elif found.state is ContainerState.RUNNING and found.id not in self._in_hook and not probes.watches(found.id):
-            self._begin_probing(found)
-
-    def _begin_probing(self, found: ContainerStatus) -> None:
-        container = pods.find_container(self.pod, found.name)
-        if container is None or isinstance(container, core_v1.EphemeralContainer):
-            return
-        known = self._known_status(found)
-        age = (clock.now() - found.started_at).total_seconds() if found.started_at else 0.0
-        subject = Subject(
-            self.pod,
-            container,
-            found.id,
-            self._ip(),
-            clock.elapsed() - age,
-            adopted=self._adopted and known is not None,
-            restored_ready=known is not None and known.ready,
-            restored_started=known is not None and bool(known.started),
-        )
-        self._shared.probes.add(subject)
-
-    def _known_status(self, found: ContainerStatus) -> core_v1.ContainerStatus | None:
-        """What was reported of this very container before the node agent restarted."""
-        reported = self.pod.status
-        if not self._adopted or reported is None:
-            return None
-        every = (*(reported.container_statuses or ()), *(reported.init_container_statuses or ()))
-        return next((s for s in every if (s.container_id or "").endswith(found.id)), None)
-
-    def _ip(self) -> str:
-        ips = self.runtime.ips or (self._shared.host_ips if pods.is_host_network(self.pod) else ())
-        return ips[0] if ips else ""
-
-    def facts(self) -> Facts:
-        """What the pod's status is made from, as of the last look."""
-        shared = self._shared
-        old = shared.statuses.get(self.uid) or self.pod.status or core_v1.PodStatus()
-        return Facts(
-            pod=self.granted,
-            runtime=self.runtime,
-            old=old,
-            failures=self._failures,
-            readiness=shared.probes.readiness,
-            startup=shared.probes.startup,
-            image_refs=shared.puller.digests,
-            restarting_all=self._restarting_all,
-        )
-
-    def _publish(self, *, final: bool = False) -> core_v1.PodStatus:
-        """Report the pod's status as of the last look, if there still is somebody to report it to."""
-        shared = self._shared
-        terminating = self.state is not State.SYNCING
-        facts = self.facts()
-        made = status.pod_status(
-            facts,
-            host_ips=shared.host_ips,
-            now=clock.now(),
-            verdict=self._verdict,
-            terminating=terminating,
-            resize_conditions=[] if terminating else self._resizer.conditions(),
-        )
-        if pods.is_terminal(made) and not pods.is_terminal(facts.old) and self.runtime.running:
-            # A pod is not over while anything of it runs: its resources are not free yet.
-            made.phase, made.reason, made.message = facts.old.phase, facts.old.reason, facts.old.message
-        if final:
-            status.finalize(self.pod, made)
-        if not self._removed:
-            shared.statuses.set(self.pod, made, final=final)
-        return made
 
     # Syncing
 
@@ -441,11 +307,6 @@ class PodWorker:
         for found in self.runtime.containers:
             if found.name in names:
                 await self._remove_container(found)
-
-    async def _remove_container(self, found: ContainerStatus) -> None:
-        self._starter.unlink_log(self.pod, found.name, found.id)
-        await self._shared.runtime.remove_container(found.id)
-        self._messages.pop(found.id, None)
 
     async def _kill_unwanted(self, todo: Actions) -> None:
         kills = []
@@ -616,106 +477,6 @@ class PodWorker:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-
-    # Terminating
-
-    async def _terminate(self) -> None:
-        """Stop everything. Repeats itself until nothing runs."""
-        self._shared.probes.terminating(self.uid)
-        if self._making is not None and not self._making.done():
-            await asyncio.gather(self._making, return_exceptions=True)
-        await self._observe()
-        self._publish()
-        while running := self.runtime.running:
-            await self._kill_showing(running)
-            await self._observe()
-        for sandbox in self.runtime.sandboxes:
-            if sandbox.state == "ready":
-                await self._shared.runtime.stop_sandbox(sandbox.id)
-        await self._observe()
-        self.state = State.TERMINATED
-        self._publish(final=True)
-        await self._unmount()
-
-    def _effective_grace(self) -> int | None:
-        """The seconds that override each container's own grace period; None for none."""
-        if self._removed and not pods.is_static(self.pod):
-            # Deleted by force: nobody waits for it any more.
-            return pods.MINIMUM_GRACE
-        if self.pod.metadata.deletion_timestamp is not None or self._removed:
-            grace = self.pod.metadata.deletion_grace_period_seconds
-            if grace is None:
-                grace = grace_period(self.pod, None)
-            return max(1, grace if self._grace is None else min(grace, self._grace))
-        return self._grace
-
-    async def _kill_showing(self, running: list[ContainerStatus]) -> None:
-        """Stop the containers, report each as it ends, and hurry up if the grace period is cut short meanwhile."""
-        grace = self._effective_grace()
-        task = asyncio.ensure_future(self._killer.kill_pod(self.pod, running, self._ip(), grace))
-        try:
-            while not task.done():
-                waker = asyncio.ensure_future(self._wake.wait())
-                try:
-                    await asyncio.wait((task, waker), return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    waker.cancel()
-                if task.done():
-                    break
-                self._wake.clear()
-                shorter = self._effective_grace()
-                if shorter is not None and (grace is None or shorter < grace):
-                    return
-                await self._observe()
-                self._publish()
-            await task
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-
-    async def _unmount(self) -> None:
-        self._volumes = None
-        await self._shared.volumes.unmount_pod(self.uid)
-
-    async def _after_termination(self) -> None:
-        """Nothing runs any more. Once the object is to go, let it; once it is gone, remove all traces."""
-        if self._removed:
-            await self._clean_up()
-            return
-        if self.pod.metadata.deletion_timestamp is None or self._delete_sent:
-            return
-        await self._shared.statuses.settled(self.uid)
-        try:
-            self._delete_sent = True
-            await self._shared.client.delete(
-                core_v1.Pod,
-                pods.name(self.pod),
-                pods.namespace(self.pod),
-                grace_period_seconds=0,
-                uid=self.uid,
-            )
-        except StatusError as error:
-            if not errors.is_not_found(error) and not errors.is_conflict(error):
-                self._delete_sent = False
-                raise
-
-    async def _clean_up(self) -> None:
-        shared = self._shared
-        shared.probes.forget_pod(self.uid)
-        shared.statuses.forget(self.uid)
-        shared.puller.forget_pod(self.uid)
-        for found in self.runtime.containers:
-            await self._remove_container(found)
-        for sandbox_id in list(self._sandboxes):
-            await shared.runtime.remove_sandbox(sandbox_id)
-            shared.owners.pop(sandbox_id, None)
-        gc.remove_tree(sandbox_config.log_directory(self.pod, shared.config.log_dir))
-        gc.remove_tree(pod_directory(shared.config.root_dir, self.uid))
-        self.state = State.FINISHED
-        if self._timer is not None:
-            self._timer.cancel()
-        self._on_finished(self)
 
     # Keeping small
 
