@@ -33,6 +33,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     subresources: tuple[str, ...] = ()
     verbs: tuple[str, ...] = VERBS
     virtual: bool = False
+    #: The kind of lists, where it is not the kind with "List" behind it.
+    list_kind: str = ""
 
     @property
     def group_version(self) -> str:

@@ -106,6 +106,12 @@ class ApiServer:
         self.generation += 1
         return item
 
+    def serve(self, item: Served) -> None:
+        """Serve a version of a custom resource from now on."""
+        row = item.resource
+        self.served[row.group, row.version, row.name] = item
+        self.generation += 1
+
     def uninstall(self, resource: Resource) -> None:
         """Serve a resource no longer; its watches end, its objects stay in the store."""
         item = self.served.pop((resource.group, resource.version, resource.name), None)
@@ -207,7 +213,9 @@ class ApiServer:
             raise
         except Unavailable as error:
             raise errors.unavailable(str(error)) from error
-        answer.warnings = call.warnings
+        if item.view is not None and item.view.deferred:
+            await item.ready(answer.entries or ([answer.entry] if answer.entry is not None else []))
+        answer.warnings = [*item.warnings, *call.warnings] if item.warnings else call.warnings
         return answer
 
     def _handler(self, item: Served, info: RequestInfo) -> Handler:

@@ -24,6 +24,7 @@ from podling.apiserver.authz.authorizer import Authorizer
 from podling.apiserver.authz.escalation_plugin import EscalationCheck
 from podling.apiserver.authz.reviews import Reviews
 from podling.apiserver.call import Answer
+from podling.apiserver.crd.controller import CustomResources
 from podling.apiserver.entry import Change, Entry
 from podling.apiserver.event_ttl import EventTtl
 from podling.apiserver.handlers.kubelets import Kubelets, client_tls
@@ -63,6 +64,7 @@ class Assembly:
         self.app = ApiServer(store)
         self.settings = settings
         self.authorizer = Authorizer()
+        self._custom = CustomResources(self.app)
         self._event_ttl: EventTtl | None = None
         self._escalation = EscalationCheck(self.app, self.authorizer)
         self.app.authorizer = self.authorizer.authorize
@@ -112,6 +114,7 @@ class Assembly:
         """End all watches and timers; the store stays open."""
         if self._event_ttl is not None:
             await self._event_ttl.close()
+        await self._custom.close()
         await self.app.close()
 
     def _follow(self, kind: type[Any], observe: Callable[[str, Any], None]) -> None:

@@ -9,7 +9,7 @@ import base64
 import hashlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from podling.api import errors
+from podling.api import errors, registry
 from podling.api.registry import Resource
 from podling.api.request import Request, User
 from podling.api.struct import encode
@@ -20,6 +20,7 @@ from podling.apiserver.request_info import RequestInfo
 if TYPE_CHECKING:
     from podling.apiserver.app import ApiServer
 
+_BUILTIN = frozenset(r.group for r in registry.BUILTIN)
 _GUP = ("get", "patch", "update")
 _CONNECT = ("create", "get")
 _PROXY = ("create", "delete", "get", "patch", "update")
@@ -130,7 +131,13 @@ class Discovery:
         return list(dict.fromkeys(r.group for r in self.resources() if r.group))
 
     def _versions(self, group: str) -> list[str]:
-        return list(dict.fromkeys(r.version for r in self.resources() if r.group == group))
+        """The preferred one first: for built-in groups as the registry has them."""
+        found = list(dict.fromkeys(r.version for r in self.resources() if r.group == group))
+        if len(found) > 1 and group not in _BUILTIN:
+            from podling.apiserver.crd.served import priority
+
+            found.sort(key=priority)
+        return found
 
     def _group(self, group: str) -> dict[str, Any]:
         versions = [{"groupVersion": f"{group}/{v}", "version": v} for v in self._versions(group)]

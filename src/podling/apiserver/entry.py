@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from podling.apiserver.codec import Codec, splice, unsplice
+
+if TYPE_CHECKING:
+    from podling.apiserver.watch import Watch
 
 
 class View:
@@ -20,6 +23,23 @@ class View:
         self.codec = codec
         self.show = show
         self.store = store
+
+    #: Whether objects must be made ready (`ready`) before they can be shown: a webhook may have to convert them.
+    deferred = False
+
+    async def ready(self, entries: Iterable[Entry]) -> bool:
+        """Make it possible to show these; whether that took anything."""
+        return False
+
+    async def stored(self, obj: Any) -> Any:
+        """As `store`, which only works where nothing is deferred."""
+        return self.store(obj)
+
+    def watch(self, *arguments: Any, **options: Any) -> Watch:
+        """The watch of a client that sees this view."""
+        from podling.apiserver.watch import Watch
+
+        return Watch(*arguments, **options)
 
 
 class Entry:
@@ -59,8 +79,23 @@ class Entry:
         pair = cache.get(view.name)
         if pair is None:
             obj = view.show(self.object)
-            pair = cache[view.name] = obj, view.codec.encode(obj)
+            wire = self.wire if obj is self._object else view.codec.encode(obj)
+            pair = cache[view.name] = obj, wire
         return pair
+
+    def has(self, view: View) -> bool:
+        """Whether it is known how `view` shows the object."""
+        return self._shown is not None and view.name in self._shown
+
+    def keep(self, view: View, obj: Any, wire: bytes) -> None:
+        """This is how `view` shows the object."""
+        if self._shown is None:
+            self._shown = {}
+        self._shown[view.name] = obj, wire
+
+    def forget(self) -> None:
+        """Views have changed."""
+        self._shown = None
 
     def at(self, revision: int) -> Entry:
         """The same content at another revision: what a deletion shows."""

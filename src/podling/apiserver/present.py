@@ -59,7 +59,7 @@ def _list(answer: Answer, media: Media, query: dict[str, str]) -> bytes:
         return encode(table.partial_list(served, entries, meta, media.version))
     resource, view = served.resource, served.view
     head = b'{"kind":"%b","apiVersion":"%b","metadata":%b,"items":[' % (
-        f"{resource.kind}List".encode(),
+        (resource.list_kind or f"{resource.kind}List").encode(),
         resource.group_version.encode(),
         encode(meta),
     )

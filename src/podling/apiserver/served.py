@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ from podling.api import registry
 from podling.api.registry import Resource
 from podling.apiserver.cache import ResourceCache, WatchCache, prefix_of
 from podling.apiserver.codec import Codec, LazyCodec
-from podling.apiserver.entry import View
+from podling.apiserver.entry import Entry, View
 from podling.apiserver.strategy import Strategy
 from podling.machinery.field_set import FieldSet
 
@@ -29,12 +29,20 @@ class Served:
         *,
         codec: Codec,
         view: View | None = None,
+        publish: Callable[[Any], list[Any]] | None = None,
+        fingerprint: str = "",
+        warnings: tuple[str, ...] = (),
     ) -> None:
         self.resource = resource
         self._make_strategy = strategy
         self._cache = cache
         self.codec = codec
         self.view = view
+        #: Of a custom resource: its OpenAPI definitions (`crd.publish`), and what changes when they do.
+        self.publish = publish
+        self.fingerprint = fingerprint
+        #: What every request is warned of.
+        self.warnings = warnings
         self.prefix = cache.prefix if cache else ""
         #: Fields that writes do not change, by subresource ("" is the object itself); see `managed_fields.ignored`.
         self.resets: dict[str, FieldSet] = {}
@@ -56,6 +64,11 @@ class Served:
     @property
     def stored_codec(self) -> Codec:
         return self.cache.codec
+
+    async def ready(self, entries: Iterable[Entry]) -> bool:
+        """Make it possible to show these as the view has them; whether that took anything."""
+        view = self.view
+        return view is not None and view.deferred and await view.ready(entries)
 
     def key(self, namespace: str, name: str) -> str:
         """The key within the cache."""

@@ -93,6 +93,8 @@ class Strategy(Generic[T]):
     has_status = False
     #: PUT of an object that does not exist creates it.
     create_on_update = False
+    #: Whether there are types by which a strategic merge patch could be applied.
+    merges_strategically = True
     #: PUT without a resourceVersion is allowed.
     unconditional_update = True
     #: Names that a field selector may use besides metadata.name and metadata.namespace.

@@ -41,6 +41,8 @@ async def delete_collection(call: Call) -> Answer:
     listing.parse(call.request.query, watch=False)
     selection = listing.selection_of(call)
     await call.app.hub.current()
+    while selection.matches is not None and await call.served.ready(selection.candidates()):
+        await call.app.hub.current()
     meta = meta_v1.ListMeta(resource_version=str(call.app.hub.revision))
     found = selection.entries()
     for entry in found:
@@ -69,6 +71,7 @@ async def delete_one(call: Call, name: str, namespace: str, options: meta_v1.Del
 
 async def _attempt(call: Call, entry: Entry, options: meta_v1.DeleteOptions) -> Answer:
     served, hub = call.served, call.app.hub
+    await served.ready((entry,))
     old = entry.shown(served.view)[0]
     check_preconditions(call, old, options)
     dry_run = bool(options.dry_run)
@@ -87,7 +90,7 @@ async def _attempt(call: Call, entry: Entry, options: meta_v1.DeleteOptions) -> 
         return _removed(call, entry)
     if verdict.marked is None:
         return Answer(entry=entry, served=served)
-    stored = verdict.marked if served.view is None else served.view.store(verdict.marked)
+    stored = verdict.marked if served.view is None else await served.view.stored(verdict.marked)
     stored.metadata.resource_version = None
     value = served.stored_codec.encode(stored)
     revision = entry.revision if dry_run else await write(call, full, value, stored, entry.revision)

@@ -36,7 +36,9 @@ async def patch_facet(call: Call, facet: Facet) -> Answer:
     kind = body.media_type(call.request)
     if kind == apply.MEDIA_TYPE:
         return await apply.apply(call, facet)
-    supported = (JSON, MERGE, STRATEGIC, apply.MEDIA_TYPE)
+    supported: tuple[str, ...] = (JSON, MERGE, STRATEGIC, apply.MEDIA_TYPE)
+    if not call.served.strategy.merges_strategically:
+        supported = (JSON, MERGE, apply.MEDIA_TYPE)
     if kind not in supported:
         raise errors.unsupported_media_type(
             "the body of the request was in an unknown format - accepted media types include: " + ", ".join(supported)

@@ -48,13 +48,21 @@ async def list_(call: Call) -> Answer:
     if revision <= 0:
         if options.resource_version is None:
             await hub.current()
+        await _show(call, selection)
         return _now(call, selection, start, 0 if options.resource_version == 0 else options.limit)
     await hub.current()
     if revision > hub.revision:
         raise too_large(revision, hub.revision)
+    await _show(call, selection)
     if revision >= call.served.cache.changed:
         return _now(call, selection, start, options.limit, revision)
     return await _then(call, selection, start, options, revision)
+
+
+async def _show(call: Call, selection: Selection) -> None:
+    """What a field selector looks at has to be there before it looks."""
+    while selection.matches is not None and await call.served.ready(selection.candidates()):
+        pass
 
 
 def _now(call: Call, selection: Selection, start: str, limit: int, revision: int = 0) -> Answer:
@@ -96,6 +104,8 @@ async def _then(call: Call, selection: Selection, start: str, options: ListOptio
             raise (listing.continue_expired(start) if start else listing.list_expired()) from None
         for kv in page.items:
             entry = Entry(kv.key[len(cache.prefix) :], kv.mod_revision, splice(kv.value, kv.mod_revision), cache.codec)
+            if selection.matches is not None:
+                await call.served.ready((entry,))
             if _meant(selection, entry):
                 chosen.append(entry)
                 if wanted and len(chosen) == wanted:

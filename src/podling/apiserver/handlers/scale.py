@@ -21,6 +21,8 @@ class Scale(Part):
     """autoscaling/v1 Scale of a workload."""
 
     kind = ("Scale", "autoscaling/v1")
+    #: Where the object has its number of replicas.
+    replicas_path: tuple[str, ...] = _REPLICAS
 
     def codec_of(self, call: Call) -> Codec:
         return StructCodec(autoscaling_v1.Scale, "autoscaling/v1")
@@ -64,7 +66,7 @@ class Scale(Part):
         owners = managed_fields.decode(old.metadata.managed_fields)
         shown = managed_fields.Ownership()
         for manager, fields in owners.fields.items():
-            if _REPLICAS in fields:
+            if self.replicas_path in fields:
                 shown.fields[_versioned(manager, self.kind[1])] = FieldSet([_REPLICAS])
                 shown.versions[_versioned(manager, self.kind[1])] = self.kind[1]
                 if manager in owners.times:
@@ -76,9 +78,9 @@ class Scale(Part):
     ) -> managed_fields.Entries | None:
         owners, scaled = managed_fields.decode(old.metadata.managed_fields), managed_fields.decode(entries)
         version = call.served.resource.group_version
-        replicas = FieldSet([_REPLICAS])
+        replicas = FieldSet([self.replicas_path])
         for manager in list(owners.fields):
-            if _REPLICAS not in owners.fields[manager]:
+            if self.replicas_path not in owners.fields[manager]:
                 continue
             if _versioned(manager, self.kind[1]) in scaled.fields:
                 del scaled.fields[_versioned(manager, self.kind[1])]

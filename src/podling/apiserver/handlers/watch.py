@@ -27,13 +27,17 @@ async def watch(call: Call) -> Answer:
         await hub.reach(version)
     else:
         await hub.current()
-    watch_ = Watch(
+    if initial:
+        while await call.served.ready(selection.candidates()):
+            pass
+    view = call.served.view
+    watch_ = (Watch if view is None else view.watch)(
         cache,
         selection.scope,
         selection.matches,
         since=version if version and not initial else hub.revision,
         bookmarks=options.bookmarks,
-        view=call.served.view,
+        view=view,
         codec=cache.codec,
     )
     if initial:

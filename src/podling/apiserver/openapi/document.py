@@ -77,7 +77,7 @@ class OpenApi:
         return _cached(request, body, _V2_PROTOBUF_ANSWER if kind == V2_PROTOBUF else kind)
 
     def _swagger(self) -> dict[str, Any]:
-        definitions = Definitions(2)
+        definitions = self._definitions(2)
         operations: dict[str, Any] = {}
         for resource in self._resources():
             for path, found in paths.of(resource).items():
@@ -105,7 +105,7 @@ class OpenApi:
         result: dict[str, Any] = {
             "description": o.summary,
             "operationId": o.id,
-            "consumes": _PATCH_TYPES if o.method == "patch" else ["*/*"],
+            "consumes": _patch_types(o, definitions) if o.method == "patch" else ["*/*"],
             "produces": _STREAM_TYPES if o.action == "list" else _JSON_TYPES,
             "schemes": ["https"],
             "tags": [_tag(o)],
@@ -133,7 +133,7 @@ class OpenApi:
 
     def _openapi(self, path: str) -> dict[str, Any]:
         *_, group, version = ["", *path.split("/")] if path.startswith("apis/") else ["", "", path.rpartition("/")[2]]
-        definitions = Definitions(3)
+        definitions = self._definitions(3, group, version)
         operations: dict[str, Any] = {}
         for resource in self._resources():
             if (resource.group, resource.version) != (group, version):
@@ -167,12 +167,23 @@ class OpenApi:
             **paths.extensions(o),
         }
         if o.body is not None:
-            types = _PATCH_TYPES if o.method == "patch" else ["*/*"]
+            types = _patch_types(o, definitions) if o.method == "patch" else ["*/*"]
             schema = _schema_of(o.body, definitions)
             result["requestBody"] = {"content": {t: {"schema": schema} for t in types}}
             if o.method != "delete":
                 result["requestBody"]["required"] = True
         return result
+
+    def _definitions(self, flavour: int, group: str = "", version: str = "") -> Definitions:
+        """With those of the custom resources (of a group version, if one is given)."""
+        definitions = Definitions(flavour)
+        for served in self._app.served.values():
+            row = served.resource
+            if served.publish is not None and (not group or (row.group, row.version) == (group, version)):
+                for kind, name, definition in served.publish(definitions):
+                    definitions.schemas[name] = definition
+                    definitions.custom[kind] = name
+        return definitions
 
     def _resources(self) -> list[Resource]:
         return [s.resource for s in self._app.served.values()]
@@ -182,8 +193,10 @@ class OpenApi:
 
     def _hash(self, group: str, version: str) -> str:
         """Changes with what is served of the group version, without making the document."""
-        rows = [r for r in self._resources() if (r.group, r.version) == (group, version)]
-        text = version_info().git_version + "".join(f"{r.name}/{r.kind}/{r.subresources}/{r.verbs};" for r in rows)
+        rows = [s for s in self._app.served.values() if (s.resource.group, s.resource.version) == (group, version)]
+        text = version_info().git_version + "".join(
+            f"{r.name}/{r.kind}/{r.subresources}/{r.verbs}/{s.fingerprint};" for s in rows for r in (s.resource,)
+        )
         return hashlib.sha256(text.encode()).hexdigest().upper()
 
 
@@ -196,9 +209,16 @@ def _schema_of(kind: tuple[str, str, str], definitions: Definitions) -> Schema:
         return definitions.ref(full)
     if name in ("Status", "DeleteOptions"):
         return definitions.ref(definitions.add(getattr(meta_v1, name)))
+    if kind in definitions.custom:
+        return definitions.ref(definitions.custom[kind])
     module = registry.module_name(Resource(group=group, version=version, name="", kind=name))
     found = schemas.find(module, name)
     return {"type": "object"} if found is None else definitions.ref(definitions.add(found))
+
+
+def _patch_types(o: Operation, definitions: Definitions) -> list[str]:
+    """Strategic merge patches are for built-in kinds: clients look here whether they may send one."""
+    return [t for t in _PATCH_TYPES if "strategic" not in t or o.kind not in definitions.custom]
 
 
 def _tag(o: Operation) -> str:

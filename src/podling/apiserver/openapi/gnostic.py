@@ -5,6 +5,7 @@ Only what our documents contain is written. A message is a table from key to (fi
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,10 @@ def _fields(value: dict[str, Any], table: dict[str, tuple[int, Writer | type]], 
         if writer is bool:
             if item:
                 out += varint(number << 3) + b"\1"
+        elif writer is int:
+            out += varint(number << 3) + varint(item)
+        elif writer is float:
+            out += varint(number << 3 | 1) + struct.pack("<d", item)
         elif isinstance(item, list):
             for one in item:
                 out += _delimited(number, writer(one))
@@ -64,7 +69,9 @@ def _schema(value: dict[str, Any]) -> bytes:
     return _fields(value, _SCHEMA, 31)
 
 
-def _additional(value: dict[str, Any]) -> bytes:
+def _additional(value: dict[str, Any] | bool) -> bytes:
+    if isinstance(value, bool):
+        return varint(2 << 3) + (b"\1" if value else b"\0")
     return _delimited(1, _schema(value))
 
 
@@ -75,15 +82,32 @@ def _named_schemas(value: dict[str, Any]) -> bytes:
 _SCHEMA: dict[str, tuple[int, Writer | type]] = {
     "$ref": (1, _text),
     "format": (2, _text),
+    "title": (3, _text),
     "description": (4, _text),
     "default": (5, _any),
+    "multipleOf": (6, float),
+    "maximum": (7, float),
+    "exclusiveMaximum": (8, bool),
+    "minimum": (9, float),
+    "exclusiveMinimum": (10, bool),
+    "maxLength": (11, int),
+    "minLength": (12, int),
+    "pattern": (13, _text),
+    "maxItems": (14, int),
+    "minItems": (15, int),
     "uniqueItems": (16, bool),
+    "maxProperties": (17, int),
+    "minProperties": (18, int),
     "required": (19, _text),
+    "enum": (20, _any),
     "additionalProperties": (21, _additional),
     "type": (22, lambda value: _delimited(1, _text(value))),
     "items": (23, lambda value: _delimited(1, _schema(value))),
     "properties": (25, _named_schemas),
+    "externalDocs": (28, lambda value: _fields(value, _DOCS, 3)),
+    "example": (29, _any),
 }
+_DOCS: dict[str, tuple[int, Writer | type]] = {"description": (1, _text), "url": (2, _text)}
 
 _PARAMETER: dict[str, tuple[int, Writer | type]] = {
     "required": (1, bool),

@@ -75,7 +75,7 @@ def of(resource: Resource) -> dict[str, list[Operation]]:
     item = resource.path("{name}", "{namespace}")
     paths: dict[str, list[Operation]] = {collection: [], item: []}
     kind = (resource.group, resource.version, resource.kind)
-    many = (resource.group, resource.version, f"{resource.kind}List")
+    many = (resource.group, resource.version, resource.list_kind or f"{resource.kind}List")
     for verb in resource.verbs:
         match verb:
             case "list":

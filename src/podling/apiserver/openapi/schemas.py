@@ -67,6 +67,8 @@ class Definitions:
     def __init__(self, flavour: int) -> None:
         self.flavour = flavour
         self.schemas: dict[str, Schema] = {}
+        #: Kinds of custom resources: (group, version, kind) -> name.
+        self.custom: dict[tuple[str, str, str], str] = {}
         self._root = "#/definitions/" if flavour == 2 else "#/components/schemas/"
 
     def ref(self, name: str) -> Schema:

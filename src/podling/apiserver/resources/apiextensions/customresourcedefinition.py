@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from podling.api import apiextensions_v1 as v1
-from podling.api import names
+from podling.api import names, times
 from podling.api.struct import clone
 from podling.apiserver.resources import printing, webhookclient
 from podling.apiserver.resources.apiextensions import schema
@@ -25,6 +25,7 @@ from podling.machinery.validation import (
     immutable,
     invalid,
     not_supported,
+    quote,
     required,
     too_many,
 )
@@ -37,6 +38,28 @@ _REVIEWS = ("v1", "v1beta1")
 _MAX_SELECTABLE = 8
 _APPROVAL = "api-approved.kubernetes.io"
 _PULL = "see https://github.com/kubernetes/enhancements/pull/1111"
+
+
+#: Holds a definition until all that it defines is gone.
+CLEANUP_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
+
+
+def set_condition(
+    obj: v1.CustomResourceDefinition, type_: str, status: str, reason: str, message: str, now: str
+) -> None:
+    """Set a condition in place; its time changes with its status only."""
+    conditions = obj.status.conditions = list(obj.status.conditions or ())
+    for condition in conditions:
+        if condition.type == type_:
+            if condition.status != status or not condition.last_transition_time:
+                condition.last_transition_time = now
+            condition.status, condition.reason, condition.message = status, reason, message
+            return
+    conditions.append(
+        v1.CustomResourceDefinitionCondition(
+            type=type_, status=status, reason=reason, message=message, last_transition_time=now
+        )
+    )
 
 
 def is_established(obj: v1.CustomResourceDefinition) -> bool:
@@ -91,6 +114,17 @@ class CustomResourceDefinitionStrategy(Strategy[v1.CustomResourceDefinition]):
     def validate_status_update(self, new: v1.CustomResourceDefinition, old: v1.CustomResourceDefinition) -> Findings:
         accepted = new.status.accepted_names
         return _names(accepted, Path("status").child("acceptedNames")) if accepted is not None else []
+
+    def delays_deletion(self, obj: v1.CustomResourceDefinition) -> bool:
+        # The finalizer comes with the first request to delete.
+        return bool(obj.metadata.finalizers) or not obj.metadata.deletion_timestamp
+
+    def mark_deleting(self, obj: v1.CustomResourceDefinition) -> None:
+        finalizers = obj.metadata.finalizers or []
+        if CLEANUP_FINALIZER not in finalizers:
+            obj.metadata.finalizers = [*finalizers, CLEANUP_FINALIZER]
+        text = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+        set_condition(obj, "Terminating", "True", "InstanceDeletionPending", text, times.now())
 
     def warnings(self, new: v1.CustomResourceDefinition, old: v1.CustomResourceDefinition | None) -> list[str]:
         return sorted(_set_warnings(new) - (_set_warnings(old) if old is not None else set()))
@@ -395,6 +429,23 @@ def _stored_versions(obj: v1.CustomResourceDefinition) -> Findings:
             )
             found.append(invalid(at.index(index), name, detail))
     return found
+
+
+def api_approval(obj: v1.CustomResourceDefinition) -> tuple[str, str, str] | None:
+    """Status, reason and message of KubernetesAPIApprovalPolicyConformant; None for groups of other people."""
+    group = f".{obj.spec.group}"
+    if not group.endswith((".k8s.io", ".kubernetes.io")):
+        return None
+    value = (obj.metadata.annotations or {}).get(_APPROVAL, "")
+    needed = f'protected groups must have approval annotation "{_APPROVAL}"'
+    match _approval_state(obj):
+        case "missing":
+            return "False", "MissingAnnotation", f"{needed}, {_PULL}"
+        case "bypassed":
+            return "False", "UnapprovedAnnotation", f"not approved: {quote(value)}"
+        case "approved":
+            return "True", "ApprovedAnnotation", f"approved in {value}"
+    return "False", "InvalidAnnotation", f'{needed} with either a URL or a reason starting with "unapproved", {_PULL}'
 
 
 def _approval_state(obj: v1.CustomResourceDefinition) -> str:

@@ -1,0 +1,15 @@
+"""Custom resources: what a CustomResourceDefinition makes the server serve.
+
+controller    accepts names, establishes, serves and finally removes what definitions define
+served        a definition as resources: for each version a row, a strategy, a codec and a view
+objects       custom objects, and their bytes
+structural    schemas, compiled: pruning, defaulting, embedded metadata
+validation    values against a schema, in upstream's words; formats has the string formats
+lists         lists that are sets or maps
+rules         x-kubernetes-validations
+conversion    from one version to another: by changing the name of the version, or by a webhook
+strategy      what is special about a custom kind, which its definition says
+facets        /status and /scale
+json_path     the paths of printer columns, scale and selectable fields
+publish       OpenAPI definitions, for kubectl's explain and its validation
+"""
