@@ -71,7 +71,8 @@ class ControlPlane:
             series=True,
         )
         scheduler = Scheduler(self.client.with_agent("podling/scheduler"), self.informers, self._recorder)
-        settings = Config(root_ca=ca.decode(), cluster_cidr=self.config.pod_cidr)
+        signer = self._pki.ca if self._pki else None
+        settings = Config(root_ca=ca.decode(), cluster_cidr=self.config.pod_cidr, signer=signer)
         self._manager = ControllerManager(self.client, settings, informers=self.informers)
         await bootstrap.run(self.client, self.config, ca=ca, front_proxy_ca=front_proxy)
         await self._manager.start()

@@ -17,7 +17,7 @@ import ipaddress
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,6 +40,23 @@ BACKDATE = timedelta(minutes=5)
 
 SERVER_AUTH = "server auth"
 CLIENT_AUTH = "client auth"
+
+#: Purposes of certificates, by the usages of a CertificateSigningRequest (RFC 5280, section 4.2.1.12, and vendors').
+_EXTENDED = {
+    "any": "2.5.29.37.0",
+    SERVER_AUTH: "1.3.6.1.5.5.7.3.1",
+    CLIENT_AUTH: "1.3.6.1.5.5.7.3.2",
+    "code signing": "1.3.6.1.5.5.7.3.3",
+    "email protection": "1.3.6.1.5.5.7.3.4",
+    "s/mime": "1.3.6.1.5.5.7.3.4",
+    "ipsec end system": "1.3.6.1.5.5.7.3.5",
+    "ipsec tunnel": "1.3.6.1.5.5.7.3.6",
+    "ipsec user": "1.3.6.1.5.5.7.3.7",
+    "timestamping": "1.3.6.1.5.5.7.3.8",
+    "ocsp signing": "1.3.6.1.5.5.7.3.9",
+    "microsoft sgc": "1.3.6.1.4.1.311.10.3.3",
+    "netscape sgc": "2.16.840.1.113730.4.1",
+}
 
 
 class PkiError(PodlingError):
@@ -116,14 +133,14 @@ class CertificateAuthority:
         """A new key with its certificate, both PEM: (certificate, key)."""
         key = _new_key()
         builder = _builder(_name(common_name, organizations), key.public_key(), self._capped(lifetime))
-        certificate = self._finish(builder, _alternatives(dns, ips), usages)
+        certificate = self._finish(builder, _alternatives(dns, ips), usages, _key_usage(authority=False))
         return _pem(certificate), _key_pem(key)
 
     def sign_request(self, request: bytes, usages: Iterable[str], lifetime: timedelta) -> bytes:
         """The certificate (PEM) for a PKCS#10 request (PEM), with the subject and alternative names that it asks for.
 
-        Whether the asker may have them is for the caller to know. ValueError for a request that is malformed or not
-        signed with its own key.
+        `usages` are those of a CertificateSigningRequest. Whether the asker may have it all is for the caller to know.
+        ValueError for a request that is malformed or not signed with its own key.
         """
         from cryptography import x509
 
@@ -135,25 +152,30 @@ class CertificateAuthority:
             alternatives = wanted.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:
             alternatives = None
-        return _pem(self._finish(builder, alternatives, usages))
+        chosen = set(usages)
+        return _pem(self._finish(builder, alternatives, chosen, _asked_key_usage(chosen)))
 
     def _capped(self, lifetime: timedelta) -> timedelta:
         """No certificate outlives its issuer."""
         return min(lifetime, self.not_after - clock.now())
 
     def _finish(
-        self, builder: x509.CertificateBuilder, alternatives: x509.SubjectAlternativeName | None, usages: Iterable[str]
+        self,
+        builder: x509.CertificateBuilder,
+        alternatives: x509.SubjectAlternativeName | None,
+        usages: Iterable[str],
+        key_usage: x509.KeyUsage | None,
     ) -> x509.Certificate:
         from cryptography import x509
-        from cryptography.x509.oid import ExtendedKeyUsageOID
 
         builder = builder.issuer_name(self._certificate.subject)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(_key_usage(authority=False), critical=True)
-        known = {SERVER_AUTH: ExtendedKeyUsageOID.SERVER_AUTH, CLIENT_AUTH: ExtendedKeyUsageOID.CLIENT_AUTH}
-        extended = [known[u] for u in usages if u in known]
+        if key_usage is not None:
+            builder = builder.add_extension(key_usage, critical=True)
+        extended = sorted({_EXTENDED[u] for u in usages if u in _EXTENDED})
         if extended:
-            builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
+            purposes = [x509.ObjectIdentifier(oid) for oid in extended]
+            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
         builder = builder.add_extension(identifier, critical=False)
         if alternatives is not None:
@@ -390,6 +412,26 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+def _asked_key_usage(usages: Collection[str]) -> x509.KeyUsage | None:
+    """What the key may be used for, by the usages of a CertificateSigningRequest; None if they don't say."""
+    from cryptography import x509
+
+    agreement = "key agreement" in usages
+    chosen = {
+        "digital_signature": "digital signature" in usages or "signing" in usages,
+        "content_commitment": "content commitment" in usages,
+        "key_encipherment": "key encipherment" in usages,
+        "data_encipherment": "data encipherment" in usages,
+        "key_agreement": agreement,
+        "key_cert_sign": "cert sign" in usages,
+        "crl_sign": "crl sign" in usages,
+        # They mean nothing but together with key agreement.
+        "encipher_only": agreement and "encipher only" in usages,
+        "decipher_only": agreement and "decipher only" in usages,
+    }
+    return x509.KeyUsage(**chosen) if any(chosen.values()) else None
 
 
 def _sign(builder: x509.CertificateBuilder, key: EllipticCurvePrivateKey) -> x509.Certificate:

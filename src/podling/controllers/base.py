@@ -8,8 +8,9 @@ repeated later by itself. Nothing runs while nothing changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
@@ -23,6 +24,17 @@ from podling.client.workqueue import QueueShutDown, WorkQueue
 T = TypeVar("T")
 
 _log = log.get(__name__)
+
+
+class Signer(Protocol):
+    """A certificate authority."""
+
+    def sign_request(self, request: bytes, usages: Iterable[str], lifetime: timedelta) -> bytes:
+        """The certificate (PEM) for a PKCS#10 request (PEM), with the usages of a CertificateSigningRequest.
+
+        Whether the asker may have it is for the caller to know. ValueError for what can't be signed.
+        """
+        ...
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +54,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: How many ended pods may stay.
     terminated_pod_threshold: int = 12500
     endpoints_per_slice: int = 100
+    #: Signs for Kubernetes' own signers; None if there is no authority here.
+    signer: Signer | None = None
+    #: How long its certificates are good, unless a request wants less.
+    signing_duration: float = 365 * 86400.0
 
 
 class Context(msgspec.Struct):

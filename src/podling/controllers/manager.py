@@ -20,6 +20,9 @@ def all_controllers() -> tuple[type[Controller], ...]:
     """Every controller, the garbage collector last: it follows what is left with metadata alone."""
     from podling.controllers.clusterrole_aggregation import ClusterRoleAggregationController
     from podling.controllers.cronjob import CronJobController
+    from podling.controllers.csr_approving import CsrApprovingController
+    from podling.controllers.csr_cleaner import CsrCleanerController
+    from podling.controllers.csr_signing import CsrSigningController
     from podling.controllers.daemonset import DaemonSetController
     from podling.controllers.deployment import DeploymentController
     from podling.controllers.disruption import DisruptionController
@@ -60,6 +63,9 @@ def all_controllers() -> tuple[type[Controller], ...]:
         ServiceAccountController,
         RootCaController,
         ClusterRoleAggregationController,
+        CsrApprovingController,
+        CsrSigningController,
+        CsrCleanerController,
         EndpointSliceController,
         EndpointsController,
         EndpointSliceMirroringController,

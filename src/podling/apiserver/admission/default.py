@@ -6,6 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from podling.apiserver.admission.base import Chain, Plugin
+from podling.apiserver.admission.certificates import (
+    CertificateApproval,
+    CertificateSigning,
+    CertificateSubjectRestriction,
+    ClusterTrustBundleAttest,
+)
 from podling.apiserver.admission.default_toleration_seconds import DefaultTolerationSeconds
 from podling.apiserver.admission.limit_ranger import LimitRanger
 from podling.apiserver.admission.mutating_policy import MutatingAdmissionPolicy
@@ -33,6 +39,10 @@ PLUGINS: tuple[type[Plugin], ...] = (
     DefaultTolerationSeconds,
     StorageObjectInUseProtection,
     RuntimeClass,
+    CertificateApproval,
+    CertificateSigning,
+    ClusterTrustBundleAttest,
+    CertificateSubjectRestriction,
     DefaultStorageClass,
     MutatingAdmissionPolicy,
     MutatingAdmissionWebhook,
