@@ -12,7 +12,7 @@ import msgspec
 from podling import clock
 from podling.api import core_v1, errors, meta_v1, times
 from podling.api.errors import StatusError
-from podling.kubelet import logs, metrics, resources, stats
+from podling.kubelet import logs, metrics, pods, resources, stats
 from podling.kubelet.agent import Kubelet
 from podling.kubelet.pod_worker import PodWorker
 from podling.runtime.base import ContainerState, ContainerStatus, Sink, Source, Streams
@@ -94,7 +94,10 @@ class Backend:
         samples = await self._samples()
         brief = only_cpu_and_memory
         node = stats.node_summary(config.node_name, self._started, self._collector.node(), config.root_dir, brief=brief)
-        found = [stats.pod_summary(group, brief=brief) for group in stats.by_pod(samples)]
+        found = []
+        for group in stats.by_pod(samples):
+            volumes = {} if brief else await self._kubelet.volumes.usage(pods.uid(group[0].pod))
+            found.append(stats.pod_summary(group, volumes, brief=brief))
         if not brief:
             usage = await self._kubelet.images.usage()
             images = {**stats.filesystem(usage.path, clock.now()), "usedBytes": usage.used_bytes}
@@ -108,7 +111,10 @@ class Backend:
                 workers = list(kubelet.workers.values())
                 states = Counter(str(c.state) for w in workers for c in w.runtime.containers)
                 running = sum(1 for w in workers if w.runtime.sandboxes and w.runtime.sandboxes[0].state == "ready")
-                return metrics.agent(kubelet.config.node_name, resources.KUBELET_VERSION, running, states)
+                agent = metrics.agent(kubelet.config.node_name, resources.KUBELET_VERSION, running, states)
+                static = sum(1 for w in workers if pods.is_static(w.pod))
+                working = sum(1 for w in workers if w.uses_resources)
+                return agent + metrics.pods_of(len(workers) - static, static, working) + metrics.process()
             case "/metrics/resource":
                 return metrics.resource(await self._samples(), self._collector.node())
             case "/metrics/cadvisor":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from podling.kubelet import pods
 from podling.kubelet.probes import ProbeCount
-from podling.kubelet.stats import NodeSample, Sample, by_pod
+from podling.kubelet.stats import NodeSample, Sample, by_pod, pod_interfaces
 
 Labels = Mapping[str, str]
 #: (labels, value, milliseconds since 1970 or None)
@@ -101,6 +102,22 @@ def resource(samples: Sequence[Sample], node: NodeSample) -> str:
 
 _CADVISOR = (
     ("container_cpu_usage_seconds_total", "counter", "Cumulative cpu time consumed in seconds.", "cpu_usage_ns", 1e9),
+    ("container_cpu_user_seconds_total", "counter", "Cumulative user cpu time consumed in seconds.",
+     "cpu_user_ns", 1e9),
+    ("container_cpu_system_seconds_total", "counter", "Cumulative system cpu time consumed in seconds.",
+     "cpu_system_ns", 1e9),
+    ("container_cpu_cfs_periods_total", "counter", "Number of elapsed enforcement period intervals.", "cpu_periods", 1),
+    ("container_cpu_cfs_throttled_periods_total", "counter", "Number of throttled period intervals.",
+     "cpu_throttled_periods", 1),
+    ("container_cpu_cfs_throttled_seconds_total", "counter", "Total time duration the container has been throttled.",
+     "cpu_throttled_ns", 1e9),
+    ("container_memory_cache", "gauge", "Number of bytes of page cache memory.", "memory_cache", 1),
+    ("container_memory_mapped_file", "gauge", "Size of memory mapped files in bytes.", "memory_mapped_file", 1),
+    ("container_memory_swap", "gauge", "Container swap usage in bytes.", "memory_swap", 1),
+    ("container_oom_events_total", "counter", "Count of out of memory events observed for the container", "oom_kills",
+     1),
+    ("container_fs_reads_bytes_total", "counter", "Cumulative count of bytes read", "read_bytes", 1),
+    ("container_fs_writes_bytes_total", "counter", "Cumulative count of bytes written", "written_bytes", 1),
     ("container_memory_usage_bytes", "gauge", "Current memory usage in bytes, including all memory regardless of "
      "when it was accessed", "memory_usage", 1),
     ("container_memory_working_set_bytes", "gauge", "Current working set in bytes.", "memory_working_set", 1),
@@ -109,6 +126,32 @@ _CADVISOR = (
      "rootfs_used", 1),
     ("container_processes", "gauge", "Number of processes running inside the container.", "pids", 1),
 )  # fmt: skip
+
+
+_NETWORK = tuple(
+    (f"container_network_{way}_{what}_total", f"Cumulative count of {text}", f"{field}_{kind}")
+    for way, field, verb in (("receive", "rx", "received"), ("transmit", "tx", "transmitted"))
+    for what, kind, text in (
+        ("bytes", "bytes", f"bytes {verb}"),
+        ("packets", "packets", f"packets {verb}"),
+        ("errors", "errors", f"errors encountered while {'receiving' if field == 'rx' else 'transmitting'}"),
+        ("packets_dropped", "dropped", f"packets dropped while {'receiving' if field == 'rx' else 'transmitting'}"),
+    )
+)
+
+
+def _networks(samples: Sequence[Sample]) -> str:
+    """A pod's interfaces: series of the pod, with no container."""
+    found = [
+        ({**_names(group[0]), "container": "", "id": f"/pod{pods.uid(group[0].pod)}", "image": "",
+          "interface": interface.name, "name": ""}, interface, _stamp(group[0]))
+        for group in by_pod(samples)
+        for interface in pod_interfaces(group)
+    ]  # fmt: skip
+    return "".join(
+        family(name, "counter", text, ((labels, getattr(each, field), when) for labels, each, when in found))
+        for name, text, field in _NETWORK
+    )
 
 
 def cadvisor(samples: Sequence[Sample], cpus: int, memory: int) -> str:
@@ -125,6 +168,8 @@ def cadvisor(samples: Sequence[Sample], cpus: int, memory: int) -> str:
     limits = ((labels(s), s.container.resources.memory_limit, None) for s in samples)
     quotas = ((labels(s), s.container.resources.cpu_quota, None) for s in samples if s.container.resources.cpu_quota)
     periods = ((labels(s), s.container.resources.cpu_period, None) for s in samples if s.container.resources.cpu_quota)
+    shares = ((labels(s), s.container.resources.cpu_shares, None) for s in samples)
+    seen = ((labels(s), int(s.stats.timestamp.timestamp()), None) for s in samples)
     started = ((labels(s), _started(s), None) for s in samples)
     faults = (
         ({**labels(s), "failure_type": kind, "scope": "container"}, value, _stamp(s))
@@ -134,6 +179,9 @@ def cadvisor(samples: Sequence[Sample], cpus: int, memory: int) -> str:
     parts += [
         family("container_memory_failures_total", "counter", "Cumulative count of memory allocation failures.", faults),
         family("container_spec_memory_limit_bytes", "gauge", "Memory limit for the container.", limits),
+        _networks(samples),
+        family("container_last_seen", "gauge", "Last time a container was seen by the exporter", seen),
+        family("container_spec_cpu_shares", "gauge", "CPU share of the container.", shares),
         family("container_spec_cpu_quota", "gauge", "CPU quota of the container.", quotas),
         family("container_spec_cpu_period", "gauge", "CPU period of the container.", periods),
         family("container_start_time_seconds", "gauge", "Start time of the container since unix epoch in seconds.",
@@ -178,3 +226,35 @@ def agent(node: str, version: str, running_pods: int, containers: Mapping[str, i
         family("kubernetes_build_info", "gauge", "[BETA] A metric with a constant '1' value labeled by the version "
                "from which Kubernetes was built, and the platform on which it runs.", [(build, 1, None)]),
     ))  # fmt: skip
+
+
+def pods_of(desired: int, static: int, active: int) -> str:
+    """Pods that the node is to run, and those that take up room."""
+    by_kind: list[Point] = [({"static": ""}, desired, None), ({"static": "true"}, static, None)]
+    active_points: list[Point] = [({}, active, None)]
+    return family(
+        "kubelet_desired_pods", "gauge", "[ALPHA] The number of pods the kubelet is being instructed to run. static is "
+        "true if the pod is not from the apiserver.", by_kind,
+    ) + family(
+        "kubelet_active_pods", "gauge", "[ALPHA] The number of pods the kubelet considers active and which are being "
+        "considered when admitting new pods.", active_points,
+    )  # fmt: skip
+
+
+def process() -> str:
+    """This process, under the names of Prometheus' client libraries."""
+    tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    with open("/proc/self/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    with open("/proc/stat", encoding="ascii") as file:
+        booted = next(int(line.split()[1]) for line in file if line.startswith("btime"))
+    values = (
+        ("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.",
+         (int(fields[11]) + int(fields[12])) / tick),
+        ("process_open_fds", "gauge", "Number of open file descriptors.", len(os.listdir("/proc/self/fd"))),
+        ("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", int(fields[21]) * page),
+        ("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
+         booted + int(fields[19]) / tick),
+        ("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", int(fields[20])),
+    )  # fmt: skip
+    return "".join(family(name, kind, text, [({}, value, None)]) for name, kind, text, value in values)

@@ -14,6 +14,7 @@ from podling import clock
 from podling.api import core_v1, times
 from podling.kubelet import pods, resources
 from podling.runtime.base import ContainerStats, ContainerStatus, Runtime, RuntimeFailure
+from podling.volumes.usage import Usage
 
 #: A rate is taken over at least this many seconds: over less it says nothing.
 SHORTEST = 1.0
@@ -37,6 +38,43 @@ class NodeSample(msgspec.Struct, frozen=True):
     cpu_ns: int
     nano_cores: int
     memory: Mapping[str, int]
+
+
+class Interface(msgspec.Struct, frozen=True):
+    """What went through a network interface since it was made."""
+
+    name: str
+    rx_bytes: int
+    rx_packets: int
+    rx_errors: int
+    rx_dropped: int
+    tx_bytes: int
+    tx_packets: int
+    tx_errors: int
+    tx_dropped: int
+
+
+def interfaces(pid: int) -> list[Interface]:
+    """Of the network namespace of a process, without loopback; none if it is gone."""
+    try:
+        with open(f"/proc/{pid}/net/dev", encoding="ascii") as file:
+            lines = file.read().splitlines()[2:]
+    except OSError:
+        return []
+    found = []
+    for line in lines:
+        name, _, rest = line.partition(":")
+        values = [int(value) for value in rest.split()]
+        if name.strip() != "lo" and len(values) >= 12:
+            found.append(Interface(name.strip(), *values[0:4], *values[8:12]))
+    return found
+
+
+def pod_interfaces(samples: Sequence[Sample]) -> list[Interface]:
+    """Of a pod, by any of its running containers; a pod on the node's network has none of its own."""
+    if pods.is_host_network(samples[0].pod):
+        return []
+    return next((found for s in samples if s.container.pid and (found := interfaces(s.container.pid))), [])
 
 
 class _Rate:
@@ -140,6 +178,28 @@ def _memory(samples: Sequence[Sample]) -> dict[str, Any]:
     }
 
 
+def _network(when: datetime, found: Sequence[Interface]) -> dict[str, Any]:
+    """The first interface stands for the whole, as cluster tools expect."""
+    each = [
+        {"name": i.name, "rxBytes": i.rx_bytes, "rxErrors": i.rx_errors, "txBytes": i.tx_bytes, "txErrors": i.tx_errors}
+        for i in found
+    ]
+    return {"time": times.format(when), **each[0], "interfaces": each}
+
+
+def volume_summary(name: str, usage: Usage, when: datetime) -> dict[str, Any]:
+    return {
+        "name": name,
+        "time": times.format(when),
+        "availableBytes": usage.available_bytes,
+        "capacityBytes": usage.capacity_bytes,
+        "usedBytes": usage.used_bytes,
+        "inodesFree": usage.inodes_free,
+        "inodes": usage.inodes,
+        "inodesUsed": usage.used_inodes,
+    }
+
+
 def container_summary(sample: Sample) -> dict[str, Any]:
     found, stats = sample.container, sample.stats
     when = times.format(stats.timestamp)
@@ -153,8 +213,8 @@ def container_summary(sample: Sample) -> dict[str, Any]:
     }
 
 
-def pod_summary(samples: Sequence[Sample], *, brief: bool) -> dict[str, Any]:
-    """All running containers of one pod."""
+def pod_summary(samples: Sequence[Sample], volumes: Mapping[str, Usage], *, brief: bool) -> dict[str, Any]:
+    """All running containers of one pod, and what its own volumes hold."""
     pod = samples[0].pod
     when = samples[0].stats.timestamp
     cores, total = sum(s.nano_cores for s in samples), sum(s.stats.cpu_usage_ns for s in samples)
@@ -171,6 +231,12 @@ def pod_summary(samples: Sequence[Sample], *, brief: bool) -> dict[str, Any]:
             del each["rootfs"], each["logs"]
         return summary
     used = sum(s.stats.rootfs_used + s.log_bytes for s in samples)
+    network = pod_interfaces(samples)
+    if network:
+        summary["network"] = _network(when, network)
+    if volumes:
+        summary["volume"] = [volume_summary(name, usage, when) for name, usage in sorted(volumes.items())]
+        used += sum(usage.used_bytes for usage in volumes.values())
     summary["ephemeral-storage"] = {"time": times.format(when), "usedBytes": used}
     summary["process_stats"] = {"process_count": sum(s.stats.pids for s in samples)}
     return summary
@@ -193,7 +259,19 @@ def node_summary(name: str, started: str, sample: NodeSample, root_dir: str, *, 
     }
     if not brief:
         summary["fs"] = filesystem(root_dir, sample.when)
+        summary["rlimit"] = {"time": times.format(sample.when), **_processes()}
+        network = interfaces(os.getpid())
+        if network:
+            summary["network"] = _network(sample.when, network)
     return summary
+
+
+def _processes() -> dict[str, int]:
+    """How many processes the node has, and may have."""
+    with open("/proc/loadavg", encoding="ascii") as file:
+        running = int(file.read().split()[3].partition("/")[2])
+    with open("/proc/sys/kernel/pid_max", encoding="ascii") as file:
+        return {"maxpid": int(file.read()), "curproc": running}
 
 
 def by_pod(samples: Iterable[Sample]) -> list[list[Sample]]:

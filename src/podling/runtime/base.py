@@ -200,11 +200,22 @@ class ContainerStats(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     timestamp: datetime
     cpu_usage_ns: int = 0
+    cpu_user_ns: int = 0
+    cpu_system_ns: int = 0
+    cpu_periods: int = 0
+    cpu_throttled_periods: int = 0
+    cpu_throttled_ns: int = 0
     memory_working_set: int = 0
     memory_usage: int = 0
     memory_rss: int = 0
     memory_page_faults: int = 0
     memory_major_page_faults: int = 0
+    memory_cache: int = 0
+    memory_mapped_file: int = 0
+    memory_swap: int = 0
+    oom_kills: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
     pids: int = 0
     rootfs_used: int = 0
     rootfs_inodes: int = 0

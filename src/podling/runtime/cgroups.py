@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import itertools
 import math
 import os
 import signal
@@ -30,7 +31,8 @@ _UNLIMITED = 1 << 62
 
 
 class Usage(NamedTuple):
-    """Cumulative CPU in ns, memory in bytes, page faults and processes of a cgroup and those below it."""
+    """Cumulative CPU in ns (and the periods of its quota), memory in bytes, page faults, processes and bytes of disk
+    I/O of a cgroup and those below it."""
 
     cpu_ns: int = 0
     memory: int = 0
@@ -39,6 +41,31 @@ class Usage(NamedTuple):
     page_faults: int = 0
     major_page_faults: int = 0
     pids: int = 0
+    cpu_user_ns: int = 0
+    cpu_system_ns: int = 0
+    cpu_periods: int = 0
+    cpu_throttled_periods: int = 0
+    cpu_throttled_ns: int = 0
+    cache: int = 0
+    mapped_file: int = 0
+    swap: int = 0
+    read_bytes: int = 0
+    written_bytes: int = 0
+
+
+#: Nanoseconds of a clock tick, in which version 1 counts user and system time.
+_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+def _transferred(text: str, read: str, written: str) -> tuple[int, int]:
+    """Bytes read and written over all devices, out of `8:0 rbytes=1 wbytes=2 ...` or lines of `8:0 Read 1`."""
+    totals = {read: 0, written: 0}
+    for line in text.splitlines():
+        words = line.replace("=", " ").split()
+        for name, value in itertools.pairwise(words):
+            if name in totals and value.isdigit():
+                totals[name] += int(value)
+    return totals[read], totals[written]
 
 
 def weight(shares: int) -> int:
@@ -247,8 +274,23 @@ class V1(Cgroups):
         memory = self._at("memory", path) or nowhere
         stat = _fields(memory / "memory.stat")
         used = _number(memory / "memory.usage_in_bytes")
+        accounting = self._at("cpuacct", path) or nowhere
+        quota = _fields((self._at("cpu", path) or nowhere) / "cpu.stat")
+        times = _fields(accounting / "cpuacct.stat")
+        blocks = (self._at("blkio", path) or nowhere) / "blkio.throttle.io_service_bytes_recursive"
+        read, written = _transferred(_read(blocks), "Read", "Write")
         return Usage(
-            cpu_ns=_number((self._at("cpuacct", path) or nowhere) / "cpuacct.usage"),
+            cpu_user_ns=times.get("user", 0) * _TICK,
+            cpu_system_ns=times.get("system", 0) * _TICK,
+            cpu_periods=quota.get("nr_periods", 0),
+            cpu_throttled_periods=quota.get("nr_throttled", 0),
+            cpu_throttled_ns=quota.get("throttled_time", 0),
+            cache=stat.get("total_cache", 0),
+            mapped_file=stat.get("total_mapped_file", 0),
+            swap=stat.get("total_swap", 0),
+            read_bytes=read,
+            written_bytes=written,
+            cpu_ns=_number(accounting / "cpuacct.usage"),
             memory=used,
             working_set=max(used - stat.get("total_inactive_file", 0), 0),
             rss=stat.get("total_rss", 0),
@@ -338,8 +380,20 @@ class V2(Cgroups):
         directory = self._root / path.lstrip("/")
         stat = _fields(directory / "memory.stat")
         used = _number(directory / "memory.current")
+        cpu = _fields(directory / "cpu.stat")
+        read, written = _transferred(_read(directory / "io.stat"), "rbytes", "wbytes")
         return Usage(
-            cpu_ns=_fields(directory / "cpu.stat").get("usage_usec", 0) * 1000,
+            cpu_ns=cpu.get("usage_usec", 0) * 1000,
+            cpu_user_ns=cpu.get("user_usec", 0) * 1000,
+            cpu_system_ns=cpu.get("system_usec", 0) * 1000,
+            cpu_periods=cpu.get("nr_periods", 0),
+            cpu_throttled_periods=cpu.get("nr_throttled", 0),
+            cpu_throttled_ns=cpu.get("throttled_usec", 0) * 1000,
+            cache=stat.get("file", 0),
+            mapped_file=stat.get("file_mapped", 0),
+            swap=_number(directory / "memory.swap.current"),
+            read_bytes=read,
+            written_bytes=written,
             memory=used,
             working_set=max(used - stat.get("inactive_file", 0), 0),
             rss=stat.get("anon", 0),

@@ -324,3 +324,32 @@ def test_a_container_whose_monitor_is_killed_is_started_again(home: Path) -> Non
         assert (ended.exit_code, ended.reason, ended.message) == (255, "Unknown", "the container's monitor was lost")
 
     run(home, main)
+
+
+def test_statistics_of_real_containers(home: Path) -> None:
+    from podling.kubelet.backend import Backend
+
+    async def main(node: Node) -> None:
+        volume = {"volumes": [{"name": "data", "emptyDir": {}}]}
+        mounting = {"volumeMounts": [{"name": "data", "mountPath": "/data"}]}
+        busy = _sh("dd if=/dev/zero of=/data/x bs=1k count=64; while :; do :; done", **mounting)
+        await node.create("busy", {**busy, "resources": {"limits": {"cpu": "100m"}}}, **volume)
+        await node.until_phase("busy", "Running")
+        backend = Backend(node.kubelet)
+
+        async def series() -> dict[str, float]:
+            lines = (await backend.metrics("/metrics/cadvisor") or "").splitlines()
+            mine = [line for line in lines if 'pod="busy"' in line]
+            return {line.partition("{")[0]: float(line.rpartition("} ")[2].split()[0]) for line in mine}
+
+        async def throttled() -> bool:
+            return (await series())["container_cpu_cfs_throttled_periods_total"] > 0
+
+        await until(throttled, 10)
+        found = await series()
+        assert found["container_cpu_cfs_throttled_seconds_total"] > 0 and found["container_oom_events_total"] == 0
+        assert found["container_cpu_user_seconds_total"] + found["container_cpu_system_seconds_total"] > 0
+        (pod,) = (await backend.stats_summary(only_cpu_and_memory=False))["pods"]
+        assert {v["name"]: v["usedBytes"] for v in pod["volume"]}["data"] >= 64 << 10
+
+    run(home, main)

@@ -87,16 +87,24 @@ def test_statistics(tmp_path: Path) -> None:
             backend = Backend(node.kubelet)
             await backend.stats_summary(only_cpu_and_memory=True)
             await asyncio.sleep(10)
+            node.volumes.sizes = {"data": 4096}
             summary = await backend.stats_summary(only_cpu_and_memory=False)
             (web,) = summary["pods"]
             assert web["podRef"]["name"] == "web"
             (app,) = web["containers"]
+            (volume,) = web["volume"]
+            assert (volume["name"], volume["usedBytes"]) == ("data", 4096)
+            assert web["ephemeral-storage"]["usedBytes"] >= 4096
+            assert summary["node"]["rlimit"]["maxpid"] >= summary["node"]["rlimit"]["curproc"] > 0
             assert app["cpu"]["usageNanoCores"] == pytest.approx(250_000_000, rel=0.01)
             assert app["memory"]["workingSetBytes"] == 10 << 20
             assert summary["node"]["nodeName"] == "node-1"
             text = await backend.metrics("/metrics/resource") or ""
             assert 'container_memory_working_set_bytes{container="app",namespace="default",pod="web"} 10485760' in text
             assert "kubelet_running_pods 1\n" in (await backend.metrics("/metrics") or "")
+            text = await backend.metrics("/metrics") or ""
+            assert 'kubelet_desired_pods{static=""} 1\n' in text and "kubelet_active_pods 1\n" in text
+            assert "\nprocess_resident_memory_bytes " in text
             assert "container_spec_memory_limit_bytes" in (await backend.metrics("/metrics/cadvisor") or "")
             assert await backend.metrics("/metrics/nothing") is None
             assert backend.healthy() == ""

@@ -79,14 +79,21 @@ def test_version_2_usage(tmp_path: Path) -> None:
     group.mkdir()
     for name, text in {
         "memory.current": "5000\n",
-        "memory.stat": "anon 3000\nfile 2000\ninactive_file 1000\npgfault 7\npgmajfault 2\n",
-        "cpu.stat": "usage_usec 123\nuser_usec 100\n",
+        "memory.stat": "anon 3000\nfile 2000\nfile_mapped 500\ninactive_file 1000\npgfault 7\npgmajfault 2\n",
+        "memory.swap.current": "600\n",
+        "cpu.stat": ("usage_usec 123\nuser_usec 100\nsystem_usec 23\nnr_periods 9\nnr_throttled 8\nthrottled_usec 7\n"),
+        "io.stat": "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n8:16 rbytes=1 wbytes=2 rios=1 wios=1\n",
         "pids.current": "4\n",
         "memory.events": "low 0\nmax 12\noom 3\noom_kill 2\n",
     }.items():
         (group / name).write_text(text)
     found = V2(tmp_path)
-    assert found.usage("/pod") == cgroups.Usage(123_000, 5000, 4000, 3000, 7, 2, 4)
+    used = found.usage("/pod")
+    assert used[:7] == (123_000, 5000, 4000, 3000, 7, 2, 4)
+    assert (used.cpu_user_ns, used.cpu_system_ns) == (100_000, 23_000)
+    assert (used.cpu_periods, used.cpu_throttled_periods, used.cpu_throttled_ns) == (9, 8, 7000)
+    assert (used.cache, used.mapped_file, used.swap) == (2000, 500, 600)
+    assert (used.read_bytes, used.written_bytes) == (11, 22)
     assert found.oom_kills("/pod") == 2
     assert found.usage("/gone") == cgroups.Usage()
     assert found.oom_kills("/gone") == 0
@@ -95,10 +102,18 @@ def test_version_2_usage(tmp_path: Path) -> None:
 def test_version_1_usage(tmp_path: Path) -> None:
     for name, text in {
         "memory/pod/memory.usage_in_bytes": "5000\n",
-        "memory/pod/memory.stat": "total_rss 3000\ntotal_inactive_file 1000\ntotal_pgfault 7\ntotal_pgmajfault 2\n",
+        "memory/pod/memory.stat": (
+            "total_rss 3000\ntotal_inactive_file 1000\ntotal_pgfault 7\ntotal_pgmajfault 2\n"
+            "total_cache 2000\ntotal_mapped_file 500\ntotal_swap 600\n"
+        ),
         "memory/pod/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
         "memory/pod/container/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n",
         "cpu/pod/cpuacct.usage": "123000\n",
+        "cpu/pod/cpuacct.stat": "user 3\nsystem 2\n",
+        "cpu/pod/cpu.stat": "nr_periods 9\nnr_throttled 8\nthrottled_time 7000\n",
+        "blkio/pod/blkio.throttle.io_service_bytes_recursive": (
+            "8:0 Read 10\n8:0 Write 20\n8:0 Sync 30\n8:0 Total 30\n8:16 Read 1\n8:16 Write 2\nTotal 33\n"
+        ),
         "pids/pod/pids.current": "4\n",
     }.items():
         path = tmp_path / name
@@ -109,9 +124,15 @@ def test_version_1_usage(tmp_path: Path) -> None:
         "cpu": tmp_path / "cpu",
         "cpuacct": tmp_path / "cpu",
         "pids": tmp_path / "pids",
+        "blkio": tmp_path / "blkio",
     }
     found = V1(mounts)
-    assert found.usage("/pod") == cgroups.Usage(123_000, 5000, 4000, 3000, 7, 2, 4)
+    used = found.usage("/pod")
+    assert used[:7] == (123_000, 5000, 4000, 3000, 7, 2, 4)
+    assert (used.cpu_user_ns, used.cpu_system_ns) == (30_000_000, 20_000_000)
+    assert (used.cpu_periods, used.cpu_throttled_periods, used.cpu_throttled_ns) == (9, 8, 7000)
+    assert (used.cache, used.mapped_file, used.swap) == (2000, 500, 600)
+    assert (used.read_bytes, used.written_bytes) == (11, 22)
     assert found.oom_kills("/pod") == 3
 
 
