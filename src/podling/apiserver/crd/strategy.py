@@ -10,6 +10,7 @@ import msgspec
 
 from podling.api import errors, names, times
 from podling.api.apiextensions_v1 import CustomResourceColumnDefinition, CustomResourceDefinitionVersion
+from podling.api.errors import FieldError
 from podling.api.registry import Resource
 from podling.apiserver.crd import lists, rules
 from podling.apiserver.crd.embedded import findings as embedded_findings
@@ -118,7 +119,7 @@ class CustomStrategy(Strategy[CustomObject]):
     def validate_status_update(self, new: CustomObject, old: CustomObject) -> Findings:
         found: Findings = []
         if "status" in new and self._status_validator is not None:
-            before = old["status"] if "status" in old else NO_OLD
+            before = old.get("status", NO_OLD)
             found += findings(self._status_validator, new["status"], before, prefix="status")
         found += self._scale_status(new)
         changed = lists.findings(new.content, self.node)
@@ -154,7 +155,7 @@ class CustomStrategy(Strategy[CustomObject]):
             if not problem and value is not None and not isinstance(value, str):
                 problem = f"{path} accessor error: {shown(value)} is of the type {go_type(value)}, expected string"
             if problem:
-                found.append(invalid(Path(path), "", problem))
+                found.append(_at(path, invalid(Path(path), "", problem)))
         return found
 
     def warnings(self, new: CustomObject, old: CustomObject | None) -> list[str]:
@@ -269,12 +270,17 @@ def _replicas(obj: CustomObject, path: str) -> Findings:
     value, problem = replicas_at(obj, path)
     at = Path(path)
     if problem:
-        return [invalid(at, 0, problem)]
+        return [_at(path, invalid(at, 0, problem))]
     if value is not None and value < 0:
-        return [invalid(at, value, "should be a non-negative integer")]
+        return [_at(path, invalid(at, value, "should be a non-negative integer"))]
     if value is not None and value > _MAX_INT32:
-        return [invalid(at, value, f"should be less than or equal to {_MAX_INT32}")]
+        return [_at(path, invalid(at, value, f"should be less than or equal to {_MAX_INT32}"))]
     return []
+
+
+def _at(path: str, finding: FieldError) -> FieldError:
+    """Upstream shows these paths as the definition has them, with their first dot."""
+    return msgspec.structs.replace(finding, field=path)
 
 
 def _finalizer(name: str) -> list[str]:

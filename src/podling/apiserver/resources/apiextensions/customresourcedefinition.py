@@ -13,7 +13,8 @@ from typing import Any
 
 from podling.api import apiextensions_v1 as v1
 from podling.api import names, times
-from podling.api.struct import clone
+from podling.api.struct import clone, to_dict
+from podling.apiserver.crd import definition
 from podling.apiserver.resources import printing, webhookclient
 from podling.apiserver.resources.apiextensions import schema
 from podling.apiserver.strategy import Column, Context, Strategy
@@ -127,10 +128,17 @@ class CustomResourceDefinitionStrategy(Strategy[v1.CustomResourceDefinition]):
         set_condition(obj, "Terminating", "True", "InstanceDeletionPending", text, times.now())
 
     def warnings(self, new: v1.CustomResourceDefinition, old: v1.CustomResourceDefinition | None) -> list[str]:
-        return sorted(_set_warnings(new) - (_set_warnings(old) if old is not None else set()))
+        known = set(_format_warnings(old)) if old is not None else set()
+        fresh = [text for text in _format_warnings(new) if text not in known]
+        return fresh + sorted(_set_warnings(new) - (_set_warnings(old) if old is not None else set()))
 
     def row(self, obj: v1.CustomResourceDefinition, now: datetime) -> list[Any]:
         return [printing.name(obj.metadata), obj.metadata.creation_timestamp or printing.UNKNOWN]
+
+
+def _format_warnings(obj: v1.CustomResourceDefinition) -> list[str]:
+    schemas = [to_dict(found) for v in obj.spec.versions if (found := _schema(v)) is not None]
+    return [f"unrecognized format {quote(name)}" for found in schemas for name in definition.unknown_formats(found)]
 
 
 def _set_warnings(obj: v1.CustomResourceDefinition) -> set[str]:

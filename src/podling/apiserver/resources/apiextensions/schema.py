@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from podling.api.apiextensions_v1 import JSONSchemaProps, ValidationRule
+from podling.api.struct import to_dict
+from podling.apiserver.crd import definition
 from podling.apiserver.resources.apiextensions.structural import structural
 from podling.machinery.validation import Findings, Path, forbidden, invalid, not_supported, required
 
@@ -26,7 +28,14 @@ def root(schema: JSONSchemaProps, path: Path, *, has_status: bool) -> Findings:
         found += _root_with_status(schema, path)
     if schema.nullable:
         found.append(forbidden(path.child("nullable"), "nullable cannot be true at the root"))
-    return found + structural(schema, path) + _keywords(schema, path, is_root=True)
+    shape = structural(schema, path)
+    keywords = _keywords(schema, path, is_root=True)
+    found += shape
+    if not shape:
+        # What follows relies on the schema being structural, rules even on its being right.
+        found += definition.default_findings(to_dict(schema), path)
+    found += keywords
+    return found or definition.rule_findings(to_dict(schema), path)
 
 
 def _root_with_status(schema: JSONSchemaProps, path: Path) -> Findings:
