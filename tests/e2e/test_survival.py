@@ -19,12 +19,15 @@ def ready(kubectl: Kubectl, name: str) -> dict:  # type: ignore[type-arg]
 
 @pytest.mark.parametrize("part", ["e2e", "control-plane"])
 def test_kill_9_of_a_part_leaves_pods_running(kubectl: Kubectl, data: Path, part: str) -> None:
-    kubectl.apply(sleeper("survivor"), sleeper("ends", command=["sh", "-c", "sleep 4; exit 5"], restartPolicy="Never"))
+    until_told = ["sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done"]
+    kubectl.apply(sleeper("survivor"), sleeper("ends", command=until_told, restartPolicy="Never"))
     kubectl("wait", "--for=condition=Ready", "pod/survivor", "pod/ends", "--timeout=30s")
     before = ready(kubectl, "survivor")
     process = main_process(before["containerID"])
     killed = processes(data, part)
+    ends = main_process(ready(kubectl, "ends")["containerID"])
     os.kill(killed, signal.SIGKILL)
+    os.kill(ends, signal.SIGTERM)
     eventually(lambda: processes(data, part) != killed)
     eventually(lambda: kubectl("get", "nodes"))
     # What ended meanwhile is seen; what runs is the same container, never started again.
