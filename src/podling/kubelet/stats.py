@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -85,11 +85,10 @@ class _Rate:
         self._value = 0
 
     def update(self, when: datetime, total: int, since: datetime | None) -> int:
-        """`since` is when the counter was at nothing: the first rate is the average since then."""
-        if self._last is None:
-            begun, before = since or when, 0
-        else:
-            begun, before = self._last
+        """`since` is when the counter was at nothing, if that is known: the first rate is the average since then."""
+        if self._last is None and since is None:
+            self._last = (when, total)
+        begun, before = self._last or (since or when, 0)
         seconds = (when - begun).total_seconds()
         if seconds >= SHORTEST or (self._last is None and seconds > 0):
             self._value = max(0, int((total - before) / seconds))
@@ -131,7 +130,15 @@ class Collector:
         """The machine itself, from /proc."""
         now = clock.now()
         total = _cpu_nanoseconds()
-        return NodeSample(now, total, self._node_rate.update(now, total, None), resources.meminfo())
+        return NodeSample(now, total, self._node_rate.update(now, total, now - _uptime()), resources.meminfo())
+
+
+def _uptime() -> timedelta:
+    try:
+        with open("/proc/uptime", encoding="ascii") as file:
+            return timedelta(seconds=float(file.read().split()[0]))
+    except OSError:
+        return timedelta()
 
 
 def _cpu_nanoseconds() -> int:
@@ -176,6 +183,25 @@ def _memory(samples: Sequence[Sample]) -> dict[str, Any]:
         "pageFaults": sum(s.memory_page_faults for s in stats),
         "majorPageFaults": sum(s.memory_major_page_faults for s in stats),
     }
+
+
+def default_interface(routes: str) -> str:
+    """The interface of the default route in the text of /proc/net/route; "" without one."""
+    for line in routes.splitlines()[1:]:
+        words = line.split()
+        if len(words) > 7 and words[1] == words[7] == "00000000":
+            return words[0]
+    return ""
+
+
+def _node_interfaces() -> list[Interface]:
+    """The node's, that of the default route first."""
+    try:
+        with open("/proc/self/net/route", encoding="ascii") as file:
+            default = default_interface(file.read())
+    except OSError:
+        default = ""
+    return sorted(interfaces(os.getpid()), key=lambda i: i.name != default)
 
 
 def _network(when: datetime, found: Sequence[Interface]) -> dict[str, Any]:
@@ -260,7 +286,7 @@ def node_summary(name: str, started: str, sample: NodeSample, root_dir: str, *, 
     if not brief:
         summary["fs"] = filesystem(root_dir, sample.when)
         summary["rlimit"] = {"time": times.format(sample.when), **_processes()}
-        network = interfaces(os.getpid())
+        network = _node_interfaces()
         if network:
             summary["network"] = _network(sample.when, network)
     return summary

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from podling import clock
 from podling.api.errors import StatusError
+from podling.kubelet import stats
 from podling.kubelet.backend import Backend
 from podling.kubelet.server import KubeletBackend
 from podling.runtime.base import Streams
@@ -85,7 +87,8 @@ def test_statistics(tmp_path: Path) -> None:
             await node.create(pod("web"))
             await node.until_ready("web")
             backend = Backend(node.kubelet)
-            await backend.stats_summary(only_cpu_and_memory=True)
+            brief = await backend.stats_summary(only_cpu_and_memory=True)
+            assert brief["node"]["cpu"]["usageNanoCores"] > 0, "the average since the machine began"
             await asyncio.sleep(10)
             node.volumes.sizes = {"data": 4096}
             summary = await backend.stats_summary(only_cpu_and_memory=False)
@@ -122,3 +125,35 @@ def test_probes_are_counted(tmp_path: Path) -> None:
             assert 'probe_type="Liveness",result="successful"} 4' in text
 
     run(main)
+
+
+@pytest.mark.parametrize(
+    ("routes", "name"),
+    [
+        ("", ""),
+        ("Iface\tDestination\n", ""),
+        (
+            "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n"
+            "br0\t0000D50A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+            "eth0\t00000000\t0100A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n",
+            "eth0",
+        ),
+    ],
+)
+def test_the_default_route_names_the_nodes_interface(routes: str, name: str) -> None:
+    assert stats.default_interface(routes) == name
+
+
+def test_rates() -> None:
+    started = clock.EPOCH
+
+    def at(seconds: float) -> datetime:
+        return started + timedelta(seconds=seconds)
+
+    known = stats._Rate()
+    assert known.update(at(10), 5_000_000_000, started) == 500_000_000
+    assert known.update(at(10.5), 9_000_000_000, started) == 500_000_000, "too soon to say"
+    assert known.update(at(20), 7_000_000_000, started) == 200_000_000
+    unknown = stats._Rate()
+    assert unknown.update(at(10), 5_000_000_000, None) == 0
+    assert unknown.update(at(20), 7_000_000_000, None) == 200_000_000
