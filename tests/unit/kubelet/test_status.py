@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from podling import clock
@@ -172,3 +173,13 @@ def test_patches_take_away_what_is_gone() -> None:
     assert patch["conditions"] == [{"$patch": "delete", "type": "PodResizePending"}]
     assert patch["podIPs"] == [{"ip": "2"}, {"$patch": "delete", "ip": "1"}]
     assert to_dict(before)["reason"] == "x"
+
+
+def test_of_a_signal_only_the_exit_code_is_known() -> None:
+    pod = make_pod(restartPolicy="Never")
+    killed = container("a:exited(137)")
+    killed = msgspec.structs.replace(killed, signal=9, reason="Error")
+    made = make(pod, collect([sandbox()], [killed, container("b:running")]))
+    ended = next(s.state.terminated for s in made.container_statuses or [] if s.name == "a" and s.state)
+    assert ended is not None
+    assert (ended.exit_code, ended.signal, ended.reason) == (137, None, "Error")
