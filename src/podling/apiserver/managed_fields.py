@@ -121,25 +121,12 @@ def decode(entries: Entries | None) -> Ownership:
 
 
 def encode(owners: Ownership) -> Entries | None:
-    """In upstream's order: appliers first, then by time (in seconds), name, version and subresource."""
-    if not owners.fields:
-        return None
-    times_, versions = owners.times, owners.versions
-    order = list(owners.fields)
-    if len(order) > 1:
-        order.sort(key=lambda m: (m.operation, times_.get(m, ""), m.name, versions[m], m.subresource))
-    return [
-        meta_v1.ManagedFieldsEntry(
-            api_version=versions[m],
-            fields_type="FieldsV1",
-            fields_v1=written(owners.fields[m]),
-            manager=m.name or None,
-            operation=m.operation,
-            subresource=m.subresource or None,
-            time=times_.get(m),
-        )
-        for m in order
+    """In upstream's order."""
+    entries = [
+        _entry(m.name, m.operation, owners.versions[m], m.subresource or None, fields, owners.times.get(m))
+        for m, fields in owners.fields.items()
     ]
+    return sorted(entries, key=_order) or None
 
 
 def same_but_for_time(one: Entries | None, other: Entries | None) -> bool:
@@ -276,21 +263,57 @@ def _canonical(entries: Entries) -> Entries | None:
 
 
 def _take(call: Call, new: Any, old: Any, before: Entries | None) -> None:
-    codec = call.served.codec
-    changed = difference(codec, old, new, ignored(call, new))
-    if not (changed.added.tree or changed.modified.tree or changed.removed.tree):
+    """Entries that the write leaves as they are stay the same objects. Raises SchemaMismatch, Undecodable."""
+    changed = difference(call.served.codec, old, new, ignored(call, new))
+    touched, removed = changed.added | changed.modified, changed.removed
+    if not touched.tree and not removed.tree:
         return
-    version = call.served.resource.group_version
-    manager = Manager(name_of(call), UPDATE, version, call.info.subresource)
-    owners = decode(before)
-    owners.fields = ssa.taken(changed, owners.fields, manager)
-    if changed.added.tree or changed.modified.tree:
-        owners.versions[manager] = version
-        if call.info.subresource != "scale":
-            # Upstream keeps the time that the manager has in the object itself, which is mostly none.
-            owners.times[manager] = stamp(call.app.now())
-        _cap(owners)
-    new.metadata.managed_fields = encode(owners)
+    name, version, subresource = name_of(call), call.served.resource.group_version, call.info.subresource or None
+    result: Entries = []
+    mine: meta_v1.ManagedFieldsEntry | None = None
+    for entry in before or ():
+        if entry.manager == name and entry.operation == UPDATE and (entry.api_version, entry.subresource) == (
+            version, subresource,
+        ):  # fmt: skip
+            mine = entry
+            continue
+        fields = parse(entry.fields_v1)
+        kept = fields - removed - touched
+        if kept is fields:
+            result.append(entry)
+        elif kept.tree:
+            result.append(msgspec.structs.replace(entry, fields_v1=written(kept)))
+    own = touched if mine is None else (parse(mine.fields_v1) - removed) | touched
+    if own.tree:
+        time = mine.time if mine is not None else None
+        # Of /scale upstream keeps the time that the manager has in the object itself, which is mostly none.
+        if touched.tree and subresource != "scale":
+            time = stamp(call.app.now())
+        result.append(_entry(name, UPDATE, version, subresource, own, time))
+    if len(result) > 1:
+        result = _capped(result) if len(result) > MOST_UPDATERS else sorted(result, key=_order)
+    new.metadata.managed_fields = result or None
+
+
+def _entry(
+    name: str, operation: str, version: str, subresource: str | None, fields: FieldSet, time: str | None
+) -> meta_v1.ManagedFieldsEntry:
+    return meta_v1.ManagedFieldsEntry(
+        api_version=version,
+        fields_type="FieldsV1",
+        fields_v1=written(fields),
+        manager=name or None,
+        operation=operation,
+        subresource=subresource,
+        time=time,
+    )
+
+
+def _order(entry: meta_v1.ManagedFieldsEntry) -> tuple[str, ...]:
+    """Upstream's: appliers first, then by time (in seconds), name, version and subresource."""
+    return (
+        entry.operation or "", entry.time or "", entry.manager or "", entry.api_version or "", entry.subresource or "",
+    )  # fmt: skip
 
 
 def difference(codec: Codec, old: Any, new: Any, ignored_: FieldSet) -> ssa.Difference:
@@ -323,29 +346,30 @@ def stamp(now: datetime) -> str:
     return _stamped[1]
 
 
-def _cap(owners: Ownership) -> None:
+def _capped(entries: Entries) -> Entries:
     """At most ten entries of updates: beyond, the oldest of each version go into one."""
-    updaters = [m for m in owners.fields if m.operation == UPDATE]
-    if len(updaters) <= MOST_UPDATERS:
-        return
-    updaters.sort(key=lambda m: (owners.times.get(m, ""), m))
+    updaters = sorted((e for e in entries if e.operation == UPDATE), key=lambda e: _order(e)[1:])
     excess = len(updaters) - MOST_UPDATERS
-    first: dict[str, Manager] = {}
-    for manager in updaters:
+    first: dict[str, meta_v1.ManagedFieldsEntry] = {}
+    ancient = {e.api_version or "": e for e in updaters if e.manager == ANCIENT and not e.subresource}
+    left = list(entries)
+    for entry in updaters:
+        version = entry.api_version or ""
         if excess <= 0:
             break
-        version = owners.versions[manager]
         if version not in first:
-            first[version] = manager
+            first[version] = entry
             continue
-        bucket = Manager(ANCIENT, UPDATE, version)
-        if bucket not in owners.fields:
-            owners.fields[bucket] = owners.fields.pop(first[version])
-        if manager != bucket:
-            owners.fields[bucket] = owners.fields[bucket] | owners.fields.pop(manager)
-        owners.versions[bucket] = version
-        owners.times[bucket] = owners.times.get(manager, "")
+        bucket = ancient.get(version, first[version])
+        if bucket is entry:
+            continue
+        fields = parse(bucket.fields_v1) | parse(entry.fields_v1)
+        # The time of the later one, for that is when the bucket changed last.
+        ancient[version] = merged = _entry(ANCIENT, UPDATE, version, None, fields, entry.time)
+        left = [e for e in left if e is not bucket and e is not entry]
+        left.append(merged)
         excess -= 1
+    return sorted(left, key=_order)
 
 
 def guard(call: Call, meta: meta_v1.ObjectMeta, before: Entries | None) -> None:

@@ -12,6 +12,7 @@ The rules are those of sigs.k8s.io/structured-merge-diff, and so are the words o
 from __future__ import annotations
 
 import copy
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -68,6 +69,7 @@ _OWNABLE = frozenset(
 )  # fmt: skip
 _META = of_type(meta_v1.ObjectMeta)
 _META_FIELDS = tuple(f for f in _META.fields if f.name in _OWNABLE)
+_meta_values = attrgetter(*(f.attribute for f in _META_FIELDS))
 
 
 def _child(node: Node, name: str, *, root: bool) -> Node:
@@ -328,27 +330,34 @@ def compare(old: Any, new: Any, node: Node, ignored: FieldSet = NOTHING) -> Diff
     modified: Tree = {}
     removed: Tree = {}
     node = node.resolve(new)
-    skip = {e for e, below in ignored.tree.items() if not below}
+    whole = ignored.tree
     for name, element, a, b, inner, always in _pairs(old, new, node):
         if name == "metadata":
             _compare_meta(a, b, added, modified, removed)
-        elif name not in ("kind", "apiVersion") and element not in skip:
+        elif name not in ("kind", "apiVersion") and (element not in whole or whole[element]):
             _step(a, b, inner, always, element, added, modified, removed)
-    found = Difference(FieldSet.of(added), FieldSet.of(modified), FieldSet.of(removed))
-    if len(skip) != len(ignored.tree):
-        return Difference(*(fields.without(ignored) for fields in found))
-    return found
+    if any(whole.values()):
+        fields = FieldSet.of(added), FieldSet.of(modified), FieldSet.of(removed)
+        return Difference(*(f.without(ignored) for f in fields))
+    return Difference(*(FieldSet.of(tree) if tree else NOTHING for tree in (added, modified, removed)))
 
 
 def _compare_meta(old: Any, new: Any, added: Tree, modified: Tree, removed: Tree) -> None:
     trees: tuple[Tree, Tree, Tree] = ({}, {}, {})
-    for f in _META_FIELDS:
-        a = old.get(f.name) if isinstance(old, dict) else getattr(old, f.attribute, None)
-        b = new.get(f.name) if isinstance(new, dict) else getattr(new, f.attribute, None)
-        _step(a, b, f.node, f.always, f.element, *trees)
+    for f, a, b in zip(_META_FIELDS, _meta_of(old), _meta_of(new), strict=True):
+        if a is not b and a != b:
+            _step(a, b, f.node, f.always, f.element, *trees)
     for into, tree in zip((added, modified, removed), trees, strict=True):
         if tree:
             into["f:metadata"] = tree
+
+
+def _meta_of(meta: Any) -> tuple[Any, ...]:
+    """The values of what can be owned in metadata."""
+    if isinstance(meta, Struct):
+        found: tuple[Any, ...] = _meta_values(meta)
+        return found
+    return tuple((meta or {}).get(f.name) for f in _META_FIELDS)
 
 
 _Pair = tuple[str, str, Any, Any, Node, bool]
@@ -362,13 +371,13 @@ def _pairs(old: Any, new: Any, node: Node) -> list[_Pair]:
         return [(n, f"f:{n}", old.get(n), new.get(n), node.child(n), n in always) for n in names]
     found: list[_Pair] = []
     if type(old) is type(new):
-        for attribute, name, element, child, always_ in node.fields:
-            a, b = getattr(old, attribute), getattr(new, attribute)
+        values = node.values
+        for f, a, b in zip(node.fields, values(old), values(new), strict=True):
             if a is not b and a != b:
-                found.append((name, element, a, b, child, always_))
+                found.append((f.name, f.element, a, b, f.node, f.always))
         return found
     said = old if isinstance(old, dict) else new if isinstance(new, dict) else None
-    for attribute, name, element, child, always_ in node.fields:
+    for attribute, name, element, child, always_, _ in node.fields:
         if said is not None and name not in said:
             # A dict beside an object in which nobody wrote anything: only what it says differs.
             continue
@@ -453,10 +462,9 @@ def _whole(value: Any, node: Node) -> Tree:
             if name not in value:
                 found[f"f:{name}"] = LEAF
     elif isinstance(value, Struct):
-        for f in node.fields:
-            child = getattr(value, f.attribute)
+        for f, child in zip(node.fields, node.values(value), strict=True):
             if child is not None:
-                found[f.element] = LEAF if f.node.shape == "scalar" else _whole(child, f.node)
+                found[f.element] = LEAF if f.leaf else _whole(child, f.node)
             elif f.always:
                 found[f.element] = LEAF
     return found if len(found) > 1 else LEAF

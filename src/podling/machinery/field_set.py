@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -284,11 +285,16 @@ _KINDS = {".": 0, "f": 1, "k": 2, "v": 3, "i": 4}
 
 def _sorted(tree: Tree) -> Tree:
     elements: list[str] = sorted(tree)
-    if len(elements) > 1 and elements[-1][0] in "kiv":
+    if len(elements) > 1 and elements[-1][0] in "kiv" and elements[-2][0] in "kiv":
         elements.sort(key=_rank)
-    return {e: _sorted(tree[e]) if tree[e] else LEAF for e in elements}
+    found: Tree = {}
+    for element in elements:
+        below = tree[element]
+        found[element] = _sorted(below) if below else LEAF
+    return found
 
 
+@lru_cache(8192)
 def _rank(element: str) -> tuple[Any, ...]:
     """Fields first, then items by their keys or values; numbers by their size."""
     kind, _, value = element.partition(":")

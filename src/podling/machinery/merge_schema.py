@@ -6,7 +6,8 @@ OpenAPI schema (`of_openapi`); anything else is deduced: maps merge by key, list
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 from podling.api import meta_v1
@@ -99,6 +100,11 @@ class Node:
         return not self.struct
 
     @property
+    def values(self) -> Callable[[Any], tuple[Any, ...]]:
+        """Of a generated type: gives the values of all `fields`."""
+        raise TypeError("not of a generated type")
+
+    @property
     def blank(self) -> Any:
         """An object in which nobody has written anything yet. Read-only."""
         return _NOTHING
@@ -164,13 +170,21 @@ _DEDUCED_MAP = _DeducedMap()
 
 
 class Field(NamedTuple):
-    """A field of a generated type: Python's name, the path element, the schema, whether it is always there."""
+    """A field of a generated type: Python's name, the wire's, the path element, the schema; whether it is always there,
+    and whether nothing in it is owned by itself."""
 
     attribute: str
     name: str
     element: str
     node: Node
     always: bool
+    leaf: bool
+
+
+def _field(info: typeinfo.FieldInfo, always: bool) -> Field:
+    node = _of_field(info)
+    return Field(info.attribute, info.name, f"f:{info.name}", node, always, node.shape in ("scalar", "atomic")
+                 and not isinstance(node, _Deduced))  # fmt: skip
 
 
 class _Struct(Node):
@@ -188,9 +202,9 @@ class _Struct(Node):
         # Types refer to each other, so their tables are built when they are first asked for.
         infos = typeinfo.fields(self._type)
         if name == "table":
-            self.table = tuple(
-                Field(i.attribute, i.name, f"f:{i.name}", _of_field(i), self._always(i)) for i in infos.values()
-            )
+            self.table = tuple(_field(info, self._always(info)) for info in infos.values())
+        elif name == "getter":
+            self.getter = attrgetter(*(info.attribute for info in infos.values())) if len(infos) > 1 else _single(infos)
         elif name == "by_name":
             self.by_name = {f.name: f for f in self.table}
         elif name == "declared":
@@ -212,6 +226,11 @@ class _Struct(Node):
     def names(self) -> frozenset[str]:
         declared: frozenset[str] = self.declared
         return declared
+
+    @property
+    def values(self) -> Callable[[Any], tuple[Any, ...]]:
+        getter: Callable[[Any], tuple[Any, ...]] = self.getter
+        return getter
 
     @property
     def blank(self) -> Any:
@@ -275,6 +294,12 @@ class _List(Node):
             infos = typeinfo.fields(self._type) if self._type is not None else {}
             found = self._attributes = tuple((k, infos[k].attribute) for k in self.keys if k in infos)
         return found
+
+
+def _single(infos: Mapping[str, typeinfo.FieldInfo]) -> Callable[[Any], tuple[Any, ...]]:
+    """As `attrgetter` of several: a tuple, of one value or none."""
+    names = [info.attribute for info in infos.values()]
+    return lambda obj: tuple(getattr(obj, name) for name in names)
 
 
 def _name(type_: type[Any]) -> str:

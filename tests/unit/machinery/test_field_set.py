@@ -45,3 +45,23 @@ def test_paths_read_as_upstream_prints_them() -> None:
     path = ("f:spec", "f:ports", keyed({"containerPort": 80, "protocol": "TCP"}), "f:name")
     assert text(path) == '.spec.ports[containerPort=80,protocol="TCP"].name'
     assert text(("f:metadata", "f:finalizers", valued("a"))) == '.metadata.finalizers[="a"]'
+
+
+def test_elements_are_written_in_upstreams_order() -> None:
+    ports = [keyed({"port": n, "protocol": "TCP"}) for n in (443, 80, 8080)]
+    fields = FieldSet([("f:b",), ("f:a", valued("y")), ("f:a",), *(("f:ports", port) for port in ports)])
+    assert fields.to_bytes() == (
+        b'{"f:a":{".":{},"v:\\"y\\"":{}},"f:b":{},"f:ports":{"k:{\\"port\\":80,\\"protocol\\":\\"TCP\\"}":{},'
+        b'"k:{\\"port\\":443,\\"protocol\\":\\"TCP\\"}":{},"k:{\\"port\\":8080,\\"protocol\\":\\"TCP\\"}":{}}}'
+    )
+    assert FieldSet.from_bytes(fields.to_bytes()) == fields
+
+
+@given(sets, sets)
+def test_operations_are_those_of_sets(one: FieldSet, other: FieldSet) -> None:
+    a, b = set(one), set(other)
+    assert set(one | other) == a | b
+    assert set(one & other) == a & b
+    assert set(one - other) == a - b
+    for result in (one | other, one & other, one - other, one.without(other)):
+        assert FieldSet(result) == result

@@ -73,7 +73,7 @@ async def _create_once(call: Call, obj: Any, track: Track) -> Answer:
     metadata.fill_system_fields(meta, context.now)
     metadata.dedupe_owners(meta, call.warn)
     strategy.default(obj)
-    track(call, obj, None)
+    owns = track(call, obj, None)
     attributes = Attributes(
         CREATE, resource, call.info.subresource, namespace or (meta.name or "" if _is_namespace(call) else ""),
         meta.name or "", obj, None, call.user, context.dry_run, call.warnings,
@@ -92,9 +92,7 @@ async def _create_once(call: Call, obj: Any, track: Track) -> Answer:
     strategy.prepare_create(obj, context)
     release = await strategy.begin_create(obj, context)
     try:
-        findings = strategy.validate(obj) or validation.object_meta(
-            meta, strategy.validate_name, namespaced=resource.namespaced
-        )
+        findings = strategy.validate(obj) or _new_meta_findings(strategy, meta, owns)
         if findings:
             raise errors.invalid(resource.kind, resource.group, meta.name or "", findings)
         await app.admission.validate(attributes)
@@ -309,6 +307,16 @@ def keep_system_fields(new: Any, old: Any) -> None:
     if new.deletion_grace_period_seconds is None or old.deletion_timestamp is None:
         new.deletion_grace_period_seconds = old.deletion_grace_period_seconds
     new.generate_name = new.generate_name or old.generate_name
+
+
+def _new_meta_findings(strategy: Strategy[Any], meta: Any, owns: bool) -> list[FieldError]:
+    """Metadata of a new object. Who owns what needs no check if it is the server's own doing."""
+    entries = meta.managed_fields
+    if not owns:
+        meta.managed_fields = None
+    found = validation.object_meta(meta, strategy.validate_name, namespaced=strategy.resource.namespaced)
+    meta.managed_fields = entries
+    return found
 
 
 def _meta_findings(strategy: Strategy[Any], new: Any, old: Any, owns: bool) -> list[FieldError]:
