@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -56,8 +57,26 @@ class Kubectl:
     def command(self, *words: str) -> list[str]:
         return [self._program, "--kubeconfig", str(self._kubeconfig), "--namespace", self.namespace, *words]
 
-    def __call__(self, *words: str, input: str | None = None, timeout: float = 120) -> str:
-        return run(*self.command(*words), input=input, timeout=timeout)
+    def __call__(
+        self, *words: str, input: str | None = None, env: dict[str, str] | None = None, timeout: float = 120
+    ) -> str:
+        return run(*self.command(*words), input=input, env=env, timeout=timeout)
+
+    def outcome(self, *words: str, input: str | None = None) -> tuple[int, str]:
+        """The exit code, and what was said on both outputs."""
+        done = subprocess.run(
+            self.command(*words), input=input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
+        )
+        return done.returncode, done.stdout
+
+    def terminal(self, *words: str, input: str = "", size: str = "40 100") -> tuple[int, str]:
+        """As `outcome`, at a terminal of `size` (rows and columns); `input` is typed."""
+        line = f"stty rows {size.split()[0]} cols {size.split()[1]}; exec {shlex.join(self.command(*words))}"
+        done = subprocess.run(
+            ["script", "-qec", line, "/dev/null"],
+            input=input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+        )  # fmt: skip
+        return done.returncode, done.stdout.replace("\r\n", "\n")
 
     def fails(self, *words: str, input: str | None = None) -> str:
         """What a command that must fail says."""
