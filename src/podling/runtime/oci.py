@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -52,19 +52,15 @@ from podling.runtime.base import (
     Source,
     Streams,
 )
+from podling.runtime.containers import Container, Containers
 from podling.runtime.crun import HybridPin, OciCli, find
 from podling.runtime.records import ContainerRecord, Layout, Phase, SandboxRecord
 from podling.runtime.teardown import teardown as teardown
 
 logger = log.get(__name__)
 
-#: What containerd says of a container whose exit nobody saw.
-_UNKNOWN_EXIT = 255
 #: What containerd says of a container whose process could not be started.
 _START_FAILED = 128
-
-#: Seconds after which what could not be written down is tried again.
-_WRITE_AGAIN = 5.0
 
 _STATES = {
     Phase.MAKING: ContainerState.CREATED,
@@ -75,19 +71,7 @@ _STATES = {
 }
 
 
-class _Container:
-    """A container that this process knows of: its record, who waits for its end, and the watch on its conmon."""
-
-    def __init__(self, record: ContainerRecord) -> None:
-        self.record = record
-        self.lock = asyncio.Lock()
-        self.exited = asyncio.Event()
-        self.conmon_fd = -1
-        if record.phase is Phase.EXITED:
-            self.exited.set()
-
-
-class OciRuntime:
+class OciRuntime(Containers):
     """`base.Runtime` over conmon and an OCI runtime.
 
     `state_dir` holds the records (keep it over reboots), `run_dir` what lives no longer than the machine runs (best a
@@ -107,10 +91,9 @@ class OciRuntime:
         seccomp_directory: Path = Path("/var/lib/kubelet/seccomp"),
         tune_kernel: bool = True,
     ) -> None:
-        self._layout = Layout(Path(state_dir), Path(run_dir))
+        super().__init__(Layout(Path(state_dir), Path(run_dir)), cgroups.detect())
         self._images = images
         self._network = network
-        self._cgroups = cgroups.detect()
         self._program = find(runtime_binary)
         self.name = os.path.basename(self._program)
         pin = HybridPin(self._layout.pin) if self._cgroups.hybrid and self.name == "crun" else None
@@ -118,12 +101,6 @@ class OciRuntime:
         self._conmon = conmon.find()
         self._node = node.look(self._cgroups, seccomp_directory)
         self._tune_kernel = tune_kernel
-        self._sandboxes: dict[str, SandboxRecord] = {}
-        self._containers: dict[str, _Container] = {}
-        self._events: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
-        self._watch = exits.Watch(self._layout.exits, self._on_exit_file)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._unwritten: dict[str, SandboxRecord | ContainerRecord] = {}
 
     async def version(self) -> str:
         return await self._oci.version()
@@ -138,7 +115,7 @@ class OciRuntime:
         # The watch comes first: what ends from here on is told, what ended before is found.
         self._watch.start()
         for container in self._layout.load_containers():
-            self._containers[container.id] = _Container(container)
+            self._containers[container.id] = Container(container)
         for record in self._layout.load_sandboxes():
             self._sandboxes[record.id] = record
         for live in list(self._containers.values()):
@@ -169,7 +146,7 @@ class OciRuntime:
                 record.phase = Phase.STOPPED
                 self._note(record)
 
-    async def _adopt(self, live: _Container) -> None:
+    async def _adopt(self, live: Container) -> None:
         record = live.record
         if record.phase is Phase.RUNNING:
             if exits.read(self._layout.exits, record.id) is not None:
@@ -191,39 +168,15 @@ class OciRuntime:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def problem(self) -> str:
         for program in (self._conmon, self._program):
             if not os.access(program, os.X_OK):
                 return f"{program}: no such program"
         return ""
 
-    def _note(self, record: SandboxRecord | ContainerRecord) -> None:
-        """Write down what has happened. It has, also where the disk is full: then it is written when there is room."""
-        try:
-            self._layout.save(record)
-        except OSError as error:
-            if not self._unwritten:
-                logger.warning("the state of containers is not on disk: %s", system_text(error))
-                asyncio.get_running_loop().call_later(_WRITE_AGAIN, self._write_again)
-            self._unwritten[record.id] = record
-
-    def _write_again(self) -> None:
-        records, self._unwritten = self._unwritten, {}
-        for record in records.values():
-            if record.id in self._containers or record.id in self._sandboxes:
-                self._note(record)
-
     async def events(self) -> AsyncIterator[RuntimeEvent]:
         while True:
             yield await self._events.get()
-
-    def _tell(self, kind: str, sandbox_id: str, container_id: str = "") -> None:
-        self._events.put_nowait(RuntimeEvent(kind, sandbox_id, container_id))
 
     # Sandboxes
 
@@ -302,7 +255,7 @@ class OciRuntime:
         await self._discard_sandbox(record)
         self._tell("removed", sandbox_id)
 
-    def _of(self, sandbox_id: str) -> list[_Container]:
+    def _of(self, sandbox_id: str) -> list[Container]:
         return [live for live in self._containers.values() if live.record.sandbox_id == sandbox_id]
 
     async def sandbox_status(self, sandbox_id: str) -> SandboxStatus:
@@ -335,7 +288,7 @@ class OciRuntime:
 
     # Containers
 
-    def _container(self, container_id: str) -> _Container:
+    def _container(self, container_id: str) -> Container:
         try:
             return self._containers[container_id]
         except KeyError:
@@ -367,7 +320,7 @@ class OciRuntime:
             stop_signal=config.stop_signal or image.config.stop_signal or "SIGTERM",
             resources=config.resources,
         )
-        live = self._containers[container_id] = _Container(record)
+        live = self._containers[container_id] = Container(record)
         try:
             self._layout.save(record)
             root = self._layout.rootfs(container_id)
@@ -442,7 +395,7 @@ class OciRuntime:
             user_base=pod.user_base,
         )
 
-    async def _discard_container(self, live: _Container) -> None:
+    async def _discard_container(self, live: Container) -> None:
         record = live.record
         self._unwatch_conmon(live)
         await self._oci.delete(record.id)
@@ -493,77 +446,6 @@ class OciRuntime:
         record.conmon_pid = int((bundle / "conmon.pid").read_text())
         record.conmon_started = processes.start_time(record.conmon_pid)
         await self._oci.start(record.id)
-
-    # Ends of containers
-
-    def _on_exit_file(self, container_id: str) -> None:
-        live = self._containers.get(container_id)
-        if live is not None and live.record.phase is Phase.RUNNING:
-            self._finish(live)
-
-    def _watch_conmon(self, live: _Container) -> None:
-        """conmon's own death is the only exit that leaves no file."""
-        record = live.record
-        try:
-            fd = os.pidfd_open(record.conmon_pid)
-        except ProcessLookupError:
-            fd = -1
-        if fd >= 0 and processes.start_time(record.conmon_pid) == record.conmon_started:
-            live.conmon_fd = fd
-            asyncio.get_running_loop().add_reader(fd, self._on_conmon_gone, live)
-            return
-        if fd >= 0:
-            os.close(fd)
-        self._on_conmon_gone(live)
-
-    def _unwatch_conmon(self, live: _Container) -> None:
-        if live.conmon_fd >= 0:
-            asyncio.get_running_loop().remove_reader(live.conmon_fd)
-            os.close(live.conmon_fd)
-            live.conmon_fd = -1
-
-    def _on_conmon_gone(self, live: _Container) -> None:
-        self._unwatch_conmon(live)
-        if live.record.phase is not Phase.RUNNING:
-            return
-        if exits.read(self._layout.exits, live.record.id) is not None:
-            self._finish(live)
-        else:
-            self._spawn(self._lost(live))
-
-    async def _lost(self, live: _Container) -> None:
-        """Without conmon nobody will know how it ended, nor reads its output: it is ended."""
-        await self._cgroups.kill(live.record.cgroup)
-        if live.record.phase is Phase.RUNNING:
-            self._set_exited(live, _UNKNOWN_EXIT, "Unknown", "the container's monitor was lost")
-
-    def _finish(self, live: _Container) -> None:
-        """Its exit file is there: record how it ended."""
-        record = live.record
-        ended = exits.read(self._layout.exits, record.id)
-        if ended is None:
-            return
-        # Only while the cgroup is still there: it goes with the container.
-        killed_for_memory = self._cgroups.oom_kills(record.cgroup) > 0
-        reason = "OOMKilled" if killed_for_memory else "Completed" if ended.code == 0 else "Error"
-        self._set_exited(live, ended.code, reason)
-        # The file's clock is coarser than ours.
-        record.finished_at = max(ended.finished_at, record.started_at or ended.finished_at)
-        self._note(record)
-        if self._cgroups.members(record.cgroup):
-            # In a shared process namespace the end of the main process is not that of the others.
-            self._spawn(self._cgroups.kill(record.cgroup))
-
-    def _set_exited(self, live: _Container, code: int, reason: str, message: str = "") -> None:
-        record = live.record
-        self._unwatch_conmon(live)
-        record.phase, record.exit_code, record.reason, record.message = Phase.EXITED, code, reason, message
-        # conmon, like a shell, says 128 + n of a process that signal n ended.
-        record.signal = code - 128 if reason != "StartError" and 128 < code <= 192 else 0
-        record.finished_at = clock.now()
-        self._note(record)
-        live.exited.set()
-        self._tell("exited", record.sandbox_id, record.id)
 
     async def stop_container(self, container_id: str, timeout: float) -> None:
         live = self._containers.get(container_id)
