@@ -180,7 +180,7 @@ class VersionView(View):
         if stored.api_version == self._api_version:
             return shaped(stored, self._node)
         if self._webhook is not None:
-            raise AssertionError("not converted yet")
+            raise failed(f"the object must be converted from {stored.api_version} by a webhook first")
         return shaped(_renamed(stored, self._api_version), self._node)
 
     def _store(self, obj: CustomObject) -> CustomObject:
@@ -188,7 +188,7 @@ class VersionView(View):
         if version == self._storage:
             return shaped(obj, self._storage_node)
         if self._webhook is not None:
-            raise AssertionError("not converted yet")
+            raise failed(f"the object must be converted from {obj.api_version} by a webhook first")
         return shaped(_renamed(obj, f"{group}/{self._storage}"), self._storage_node)
 
     async def ready(self, entries: Iterable[Entry]) -> bool:

@@ -97,6 +97,7 @@ class CustomCodec:
         self.kind = kind
         self.api_version = api_version
         self.node = node
+        self.schema = node.schema if node is not None else None
         #: How objects merge in server-side apply.
         self.merge_schema = merge_schema.of_openapi(node.schema) if node is not None else merge_schema.DEDUCED
         self._parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
