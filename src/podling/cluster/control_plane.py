@@ -19,7 +19,7 @@ from podling.apiserver.handlers.streaming import Streaming
 from podling.client.client import ApiClient
 from podling.client.events import Recorder
 from podling.client.informer import Informers
-from podling.cluster import bootstrap, certificates, networking, process, progress
+from podling.cluster import bootstrap, certificates, host_paths, networking, process, progress
 from podling.cluster.config import ClusterConfig, Layout
 from podling.cluster.pki import Pki
 from podling.controllers.base import Config
@@ -72,7 +72,12 @@ class ControlPlane:
         )
         scheduler = Scheduler(self.client.with_agent("podling/scheduler"), self.informers, self._recorder)
         signer = self._pki.ca if self._pki else None
-        settings = Config(root_ca=ca.decode(), cluster_cidr=self.config.pod_cidr, signer=signer)
+        settings = Config(
+            root_ca=ca.decode(),
+            cluster_cidr=self.config.pod_cidr,
+            signer=signer,
+            remove_directory=None if self.config.simulate else host_paths.remove,
+        )
         self._manager = ControllerManager(self.client, settings, informers=self.informers)
         await bootstrap.run(self.client, self.config, ca=ca, front_proxy_ca=front_proxy)
         await self._manager.start()

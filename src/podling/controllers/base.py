@@ -8,7 +8,7 @@ repeated later by itself. Nothing runs while nothing changes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import timedelta
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -58,6 +58,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     signer: Signer | None = None
     #: How long its certificates are good, unless a request wants less.
     signing_duration: float = 365 * 86400.0
+    #: Removes what a hostPath volume with the policy Delete leaves on its node; OSError if it can't. None if there is
+    #: nothing to remove: nodes are simulated.
+    remove_directory: Callable[[str], Awaitable[None]] | None = None
 
 
 class Context(msgspec.Struct):

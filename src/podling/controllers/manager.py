@@ -34,6 +34,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
     from podling.controllers.namespace import NamespaceController
     from podling.controllers.node_ipam import NodeIpamController
     from podling.controllers.node_lifecycle import NodeLifecycleController
+    from podling.controllers.persistent_volume import PersistentVolumeController
     from podling.controllers.pod_gc import PodGarbageCollector
     from podling.controllers.pv_protection import PvProtectionController
     from podling.controllers.pvc_protection import PvcProtectionController
@@ -56,6 +57,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
         CronJobController,
         DisruptionController,
         ResourceQuotaController,
+        PersistentVolumeController,
         PvcProtectionController,
         PvProtectionController,
         TtlAfterFinishedController,
