@@ -153,7 +153,8 @@ class ApiServer:
     async def start(self) -> None:
         """Load the cache and follow the store, which is open already."""
         await self.hub.start()
-        for item in self.served.values():
+        # A copy: definitions that are there make custom resources served.
+        for item in list(self.served.values()):
             if not item.resource.virtual and item.view is None:
                 for callback in item.cache.observers:
                     for entry in item.cache.all():

@@ -95,11 +95,12 @@ class CustomResources:
             for served in before.versions:
                 row = served.resource
                 app.served.pop((row.group, row.version, row.name), None)
-            # Who watches must see objects as they are to be from now on.
-            for watch in before.cache.watches():
-                watch.end()
-            for entry in defined.cache.entries.values():
-                entry.forget()
+            if before.fingerprint[:-1] != defined.fingerprint[:-1]:
+                # Who watches must see objects as they are to be from now on.
+                for watch in before.cache.watches():
+                    watch.end()
+                for entry in defined.cache.entries.values():
+                    entry.forget()
         qualified = f"{defined.names.plural}.{crd.spec.group}"
         app.subresources[qualified, "status"] = _STATUS
         app.subresources[qualified, "scale"] = _SCALE

@@ -29,7 +29,7 @@ def condition(crd: CustomResourceDefinition, type_: str) -> bool:
 
 
 def fingerprint(crd: CustomResourceDefinition) -> tuple[Any, ...]:
-    """Changes with all that decides what is served."""
+    """Changes with all that decides what is served; the last part with nothing but whether it is to end."""
     names = crd.status.accepted_names
     return crd.metadata.uid, crd.metadata.generation, to_dict(names) if names else None, is_terminating(crd)
 

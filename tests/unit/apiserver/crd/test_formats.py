@@ -76,7 +76,8 @@ def test_wrong(name: str, text: str) -> None:
     ("kind", "name", "known"),
     [
         ("string", "date-time", True), ("", "uuid", True), ("string", "int32", False), ("integer", "int32", True),
-        ("integer", "uint8", False), ("number", "double", True), ("object", "uri", False), ("string", "quantity", False),
+        ("integer", "uint8", False), ("number", "double", True), ("object", "uri", False),
+        ("string", "quantity", False),
     ],
 )  # fmt: skip
 def test_a_format_means_something_for_its_type_only(kind: str, name: str, known: bool) -> None:
