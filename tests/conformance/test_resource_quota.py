@@ -33,7 +33,7 @@ def meta(name: str, **labels: str) -> meta_v1.ObjectMeta:
 
 async def quota(cluster: Cluster, hard: dict[str, str], name: str = "test-quota", **spec: Any) -> None:
     """A quota that has been counted."""
-    made = core_v1.ResourceQuota(metadata=meta(name), spec=core_v1.ResourceQuotaSpec(hard=hard, **spec))
+    made = core_v1.ResourceQuota(metadata=meta(name), spec=core_v1.ResourceQuotaSpec(hard={**hard}, **spec))
     await cluster.client.create(made)
     await cluster.until(core_v1.ResourceQuota, name, lambda q: q.status.hard == hard and q.status.used)
 
@@ -137,7 +137,7 @@ async def test_the_life_of_a_replication_controller(cluster: Cluster) -> None:
 async def test_the_life_of_services(cluster: Cluster) -> None:
     await cluster.client.create(core_v1.Namespace(metadata=meta_v1.ObjectMeta(name="quiet")))
     hard = {"services": "10", "services.nodeports": "1", "services.loadbalancers": "1"}
-    made = core_v1.ResourceQuota(metadata=meta("q"), spec=core_v1.ResourceQuotaSpec(hard=hard))
+    made = core_v1.ResourceQuota(metadata=meta("q"), spec=core_v1.ResourceQuotaSpec(hard={**hard}))
     made.metadata.namespace = "quiet"
     await cluster.client.create(made)
 
