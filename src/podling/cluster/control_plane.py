@@ -54,7 +54,7 @@ class ControlPlane:
         )
         self.app = self._server.app
         self.client = ApiClient(self.app)
-        self.informers = Informers(self.client.with_agent("podling/informers"))
+        self.informers = Informers(self.client.with_agent("kube-controller-manager/podling"))
         self._tasks: list[asyncio.Task[Any]] = []
         self._recorder: Recorder | None = None
         self._manager: ControllerManager | None = None
@@ -65,12 +65,12 @@ class ControlPlane:
         ca = self._pki.ca.certificate if self._pki else b""
         front_proxy = self._pki.front_proxy_ca.certificate if self._pki else b""
         self._recorder = Recorder(
-            self.client.with_agent("podling/scheduler"),
+            self.client.with_agent("kube-scheduler/podling"),
             "default-scheduler",
             f"default-scheduler-{self.config.name}",
             series=True,
         )
-        scheduler = Scheduler(self.client.with_agent("podling/scheduler"), self.informers, self._recorder)
+        scheduler = Scheduler(self.client.with_agent("kube-scheduler/podling"), self.informers, self._recorder)
         signer = self._pki.ca if self._pki else None
         settings = Config(
             root_ca=ca.decode(),

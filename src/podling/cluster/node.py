@@ -90,9 +90,9 @@ class Node:
         from podling.runtime.oci import OciRuntime
 
         config, paths = self.config, self.paths
-        self.client = ApiClient(HttpTransport(self._credentials("node")), user=None, agent="podling/kubelet")
+        self.client = ApiClient(HttpTransport(self._credentials("node")), user=None, agent="kubelet/podling")
         # Services and routes need to know more of the cluster than a kubelet may.
-        self.proxy_client = ApiClient(HttpTransport(self._credentials("proxy")), user=None, agent="podling/proxy")
+        self.proxy_client = ApiClient(HttpTransport(self._credentials("proxy")), user=None, agent="kube-proxy/podling")
         self.images = open_images(config, paths)
         self.network = DeferredNetwork()
         runtime = OciRuntime(self.directory / "runtime", self.run_directory, self.images, self.network)

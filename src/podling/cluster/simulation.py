@@ -124,7 +124,7 @@ class SimulatedNodes:
                 cert=(pki / f"node-{name}.crt").read_bytes(),
                 key=(pki / f"node-{name}.key").read_bytes(),
             )
-            client = ApiClient(HttpTransport(credentials), user=None, agent="podling/node")
+            client = ApiClient(HttpTransport(credentials), user=None, agent="kubelet/podling")
             self._clients.append(client)
             port = free_port()
             agent = kubelet(client, name, index, root=self.paths.node(name), port=port)

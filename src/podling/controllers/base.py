@@ -81,7 +81,7 @@ class Controller:
 
     def __init__(self, context: Context) -> None:
         self.context = context
-        self.client = context.client.with_agent(f"podling/{self.name}")
+        self.client = context.client.with_agent(f"kube-controller-manager/{self.name}")
         self.queue: WorkQueue[str] = WorkQueue()
         self.recorder = Recorder(self.client, self.component or self.name)
         self._watched: list[Informer[Any]] = []

@@ -94,7 +94,7 @@ class ControllerManager:
         informers: Informers | None = None,
     ) -> None:
         self._owns_informers = informers is None
-        self.informers = informers or Informers(client.with_agent("podling/informers"))
+        self.informers = informers or Informers(client.with_agent("kube-controller-manager/podling"))
         self._context = Context(client, self.informers, config or Config())
         self._kinds = tuple(controllers) if controllers is not None else all_controllers()
         self.controllers: list[Controller] = []
