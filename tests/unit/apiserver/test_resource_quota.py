@@ -18,7 +18,7 @@ async def quota(server: Server, hard: dict[str, str], name: str = "q", **spec: A
     made = await server.client.create(
         core_v1.ResourceQuota(
             metadata=meta_v1.ObjectMeta(name=name, namespace="default"),
-            spec=core_v1.ResourceQuotaSpec(hard=hard, **spec),
+            spec=core_v1.ResourceQuotaSpec(hard={**hard}, **spec),
         )
     )
     counted = struct.clone(made)

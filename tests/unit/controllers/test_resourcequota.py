@@ -218,3 +218,58 @@ def test_who_counts_under_a_name(name: str, kinds: set[str]) -> None:
     every = [core_v1.Pod, core_v1.Service, core_v1.Secret, core_v1.PersistentVolumeClaim, apps_v1.Deployment]
     found = {registry.of(k).name for k in every if quota.covers(name, registry.of(k))}
     assert found == kinds
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "wanted", "changing", "fits"),
+    [
+        ("In", ("gold",), "gold", None, True),
+        ("In", ("gold",), "silver", None, False),
+        ("In", ("gold",), "silver", "gold", True),
+        ("NotIn", ("gold",), "silver", None, True),
+        ("Exists", (), None, None, False),
+        ("Exists", (), "gold", None, True),
+        ("DoesNotExist", (), None, None, True),
+    ],
+)
+def test_claims_are_scoped_by_all_their_attributes_classes(
+    operator: str, values: tuple[str, ...], wanted: str | None, changing: str | None, fits: bool
+) -> None:
+    claim = core_v1.PersistentVolumeClaim(spec=core_v1.PersistentVolumeClaimSpec(volume_attributes_class_name=wanted))
+    claim.status.current_volume_attributes_class_name = changing
+    scope = core_v1.ScopedResourceSelectorRequirement(
+        scope_name="VolumeAttributesClass", operator=operator, values=list(values) or None
+    )
+    spec = core_v1.ResourceQuotaSpec(scope_selector=core_v1.ScopeSelector(match_expressions=[scope]))
+    assert quota.in_scope(spec, registry.of(core_v1.PersistentVolumeClaim), claim) is fits
+
+
+@pytest.mark.parametrize(
+    ("asked", "allocated", "used"),
+    [("1Gi", None, "1Gi"), ("1Gi", "2Gi", "2Gi"), ("2Gi", "1Gi", "2Gi"), ("1500m", None, "2")],
+)
+def test_a_claim_uses_what_it_got_if_that_is_more_and_whole_bytes(asked: str, allocated: str | None, used: str) -> None:
+    resources = core_v1.VolumeResourceRequirements(requests={"storage": asked})
+    claim = core_v1.PersistentVolumeClaim(spec=core_v1.PersistentVolumeClaimSpec(resources=resources))
+    claim.status.allocated_resources = {"storage": allocated} if allocated else None
+    found = quota.usage(registry.of(core_v1.PersistentVolumeClaim), claim, clock.EPOCH)
+    assert str(found["requests.storage"]) == used
+
+
+@pytest.mark.parametrize(
+    ("name", "pods"),
+    [
+        ("pods", True),
+        ("count/pods", True),
+        ("limits.memory", True),
+        ("requests.hugepages-2Mi", True),
+        ("requests.example.com/gpu", True),
+        ("limits.example.com/gpu", False),
+        ("requests.storage", False),
+        ("requests.x.kubernetes.io/y", False),
+        ("configmaps", False),
+        ("gold.storageclass.storage.k8s.io/requests.storage", False),
+    ],
+)
+def test_which_names_of_a_quota_are_about_pods(name: str, pods: bool) -> None:
+    assert quota.covers(name, registry.of(core_v1.Pod)) is pods

@@ -70,12 +70,17 @@ class PodSecurity(Plugin):
         else:
             self._check_template(attributes)
 
+    def _namespace(self, name: str) -> core_v1.Namespace | None:
+        served = self.app.lookup("", "namespaces", version="v1")
+        entry = served.cache.get(name) if served is not None else None
+        return entry.object if entry is not None else None
+
     # Pods and templates
 
     def _check_pod(self, attributes: Attributes) -> None:
         if self._exempt(attributes):
             return
-        namespace = self.app.cached("", "namespaces", attributes.namespace)
+        namespace = self._namespace(attributes.namespace)
         if namespace is None:
             raise errors.internal(f'failed to lookup namespace "{attributes.namespace}"')
         wanted, problems = policy.of_labels(namespace.metadata.labels, self.configuration.defaults)
@@ -90,7 +95,7 @@ class PodSecurity(Plugin):
     def _check_template(self, attributes: Attributes) -> None:
         if self._exempt(attributes):
             return
-        namespace = self.app.cached("", "namespaces", attributes.namespace)
+        namespace = self._namespace(attributes.namespace)
         if namespace is None:
             text = f'failed to lookup namespace "{attributes.namespace}": namespaces "{attributes.namespace}" not found'
             _audit(attributes, "error", text)
@@ -195,7 +200,7 @@ class PodSecurity(Plugin):
         """Warnings of pods that the new level would not let in; pods with the same reasons together."""
         from podling.machinery.pod_security import standard
 
-        served = self.app.lookup("", "pods")
+        served = self.app.lookup("", "pods", version="v1")
         pods = self._in_order([e.object for e in served.cache.in_namespace(namespace)] if served is not None else [])
         until = clock.real_seconds() + MOST_SECONDS
         violating: dict[str, list[str]] = {}

@@ -94,7 +94,7 @@ class ResourceQuota(Plugin):
         self._observed.clear()
 
     def _quotas(self, namespace: str) -> list[core_v1.ResourceQuota]:
-        served = self.app.lookup("", _QUOTAS)
+        served = self.app.lookup("", _QUOTAS, version="v1")
         if served is None or not served.cache.keys or not namespace:
             return []
         return [entry.object for entry in served.cache.in_namespace(namespace)]
