@@ -95,7 +95,7 @@ class CustomResources:
             for served in before.versions:
                 row = served.resource
                 app.served.pop((row.group, row.version, row.name), None)
-            if before.fingerprint[:-1] != defined.fingerprint[:-1]:
+            if before.fingerprint[0] != defined.fingerprint[0]:
                 # Who watches must see objects as they are to be from now on.
                 for watch in before.cache.watches():
                     watch.end()

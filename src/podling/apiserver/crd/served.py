@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
 from podling.api.apiextensions_v1 import CustomResourceDefinition, CustomResourceDefinitionVersion
 from podling.api.registry import Resource
-from podling.api.struct import to_dict
+from podling.api.struct import encode, to_dict
 from podling.apiserver.admission.webhooks_client import Caller
 from podling.apiserver.cache import prefix_of
 from podling.apiserver.crd import publish
@@ -28,10 +29,15 @@ def condition(crd: CustomResourceDefinition, type_: str) -> bool:
     return any(c.type == type_ and c.status == "True" for c in crd.status.conditions or ())
 
 
-def fingerprint(crd: CustomResourceDefinition) -> tuple[Any, ...]:
-    """Changes with all that decides what is served; the last part with nothing but whether it is to end."""
-    names = crd.status.accepted_names
-    return crd.metadata.uid, crd.metadata.generation, to_dict(names) if names else None, is_terminating(crd)
+def fingerprint(crd: CustomResourceDefinition) -> tuple[str, bool]:
+    """Changes with all that decides what is served; the second part says whether it is to end."""
+    return mark(crd), is_terminating(crd)
+
+
+def mark(crd: CustomResourceDefinition) -> str:
+    """Tells states of a definition apart in which its objects look different."""
+    digest = hashlib.sha256(encode([crd.spec, crd.status.accepted_names])).hexdigest()
+    return f"{crd.metadata.uid}:{digest[:16]}"
 
 
 def is_terminating(crd: CustomResourceDefinition) -> bool:
@@ -108,9 +114,9 @@ class Defined:
         self, version: CustomResourceDefinitionVersion, strategy: CustomStrategy, storage: tuple[str, Any],
         webhook: Webhook | None,
     ) -> Served:  # fmt: skip
-        resource, meta = strategy.resource, self.crd.metadata
+        resource = strategy.resource
         codec = CustomCodec(resource.kind, resource.group_version, strategy.node)
-        mark = f"{meta.uid}:{meta.generation}"
+        mark = self.fingerprint[0]
         view = VersionView(
             f"{resource.group_version}/{resource.name}#{mark}", codec, version.name, strategy.node, storage, webhook,
         )  # fmt: skip
