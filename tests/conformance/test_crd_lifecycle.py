@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
+
 from podling.api import core_v1, meta_v1
 from tests.conformance.custom import DEFINITIONS, GROUP, MERGE, Api, definition, version, virtual
 
@@ -97,6 +99,17 @@ async def test_defaulting_of_requests_and_from_storage(api: Api) -> None:
     assert (found["a"], found["b"]) == ("A", "B"), "a was stored, b is filled in when it is read"
     other = await api.ask("POST", FOOS, foo("two"))
     assert "a" not in other and other["b"] == "B"
+
+
+@virtual
+async def test_manifests_of_custom_resources_are_applied(api: Api) -> None:
+    await api.define(foos())
+    (made,) = await api.cluster.apply(foo("a", num=1))
+    assert made.metadata.namespace == "default"
+    (changed,) = await api.cluster.apply(foo("a", num=2))
+    assert (changed["num"], changed.metadata.generation, changed.metadata.uid) == (2, 2, made.metadata.uid)
+    with pytest.raises(ValueError, match="no such kind"):
+        await api.cluster.apply({"apiVersion": f"{GROUP}/v1", "kind": "Bar"})
 
 
 @virtual

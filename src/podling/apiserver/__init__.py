@@ -8,6 +8,7 @@ A request goes this way, whether it came over HTTPS or from the same process:
     handlers/       the verbs, the same for all kinds
     admission/      plugins that change or refuse writes
     resources/      what is special about a kind: its Strategy
+    crd/            what definitions add: custom resources
     cache           all reads and watches are answered from it
     store           (a floor below) the log of bytes that the cache follows
 """

@@ -125,6 +125,13 @@ class ApiServer:
             return self.served.get((group, version, name))
         return next((s for (g, _, n), s in self.served.items() if g == group and n == name), None)
 
+    def by_kind(self, api_version: str, kind: str) -> Served | None:
+        """A served resource by the kind of its objects, custom ones included: `by_kind("example.com/v1", "Foo")`."""
+        return next(
+            (s for s in self.served.values() if s.resource.kind == kind and s.resource.group_version == api_version),
+            None,
+        )
+
     def cached(self, group: str, name: str, key: str) -> Any:
         """The object at `namespace/name` (or `name`) as the cache has it now, None if it has none."""
         item = self.lookup(group, name)

@@ -19,6 +19,7 @@ import yaml
 
 from podling import clock
 from podling.api import core_v1, errors, registry, struct
+from podling.api.request import Request
 from podling.client.client import ApiClient
 from podling.cluster import simulation
 from podling.cluster.config import ClusterConfig
@@ -73,7 +74,7 @@ class Cluster:
     async def _apply_one(self, document: dict[str, Any], namespace: str) -> Any:
         resource = registry.by_kind(str(document.get("apiVersion")), str(document.get("kind")))
         if resource is None:
-            raise ValueError(f"no such kind: {document.get('apiVersion')} {document.get('kind')}")
+            return await self._apply_custom(document, namespace)
         obj = struct.from_dict(document, resource.type)
         if resource.namespaced and not obj.metadata.namespace:
             obj.metadata.namespace = namespace
@@ -83,6 +84,24 @@ class Cluster:
             if not errors.is_already_exists(error):
                 raise
         return await self.client.update(obj)
+
+    async def _apply_custom(self, document: dict[str, Any], namespace: str) -> Any:
+        """As `_apply_one`, of a custom resource: a dict with typed metadata (`apiserver.crd.objects`)."""
+        version, kind = str(document.get("apiVersion")), str(document.get("kind"))
+        served = self._plane.app.by_kind(version, kind)
+        if served is None:
+            raise ValueError(f"no such kind: {version} {kind}")
+        meta = document.get("metadata") or {}
+        collection = served.resource.collection_path(meta.get("namespace") or namespace)
+        send = self.client.transport.send
+        try:
+            return (await send(Request("POST", collection, obj=document))).obj
+        except errors.StatusError as error:
+            if not errors.is_already_exists(error):
+                raise
+        path = f"{collection}/{meta.get('name')}"
+        live = (await send(Request("GET", path))).obj.metadata.resource_version
+        return (await send(Request("PUT", path, obj={**document, "metadata": {**meta, "resourceVersion": live}}))).obj
 
     async def until(
         self,

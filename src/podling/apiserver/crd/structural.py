@@ -98,7 +98,7 @@ def _settled_map(
             if child.default is _ABSENT:
                 del changing()[key]
                 continue
-            item = child.default
+            item = _copied(child.default)
         new = settled(item, child, defaults=defaults) if type(item) in _WALKED else item
         if new is not value[key]:
             changing()[key] = new
@@ -116,7 +116,7 @@ def _settled_list(value: list[Any], items: Node | None, defaults: bool, preserve
     result: list[Any] | None = None
     for index, item in enumerate(value):
         if item is None and items is not None and not items.nullable and items.default is not _ABSENT:
-            item = items.default
+            item = _copied(items.default)
         new = settled(item, items, defaults=defaults, preserve=preserve) if type(item) in _WALKED else item
         if new is not value[index]:
             if result is None:
