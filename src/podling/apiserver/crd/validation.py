@@ -6,12 +6,13 @@ may get stricter without making old objects impossible to change.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from podling.api.errors import FieldError
 from podling.apiserver.crd import formats
+from podling.machinery import cel_strings
+from podling.machinery.cel_types import EvaluationError
 from podling.machinery.validation import quote
 
 #: Nothing is known of what was there before.
@@ -89,8 +90,7 @@ class Validator:
         self.not_ = Validator(not_) if isinstance(not_, Mapping) else None
         self.list_type = schema.get("x-kubernetes-list-type") or ""
         self.keys = schema.get("x-kubernetes-list-map-keys") or []
-        self.pattern = schema.get("pattern") or ""
-        self.regexp = _compiled(self.pattern)
+        self.regexp, self.pattern = _compiled(schema.get("pattern") or "")
         self.limits = {
             name: schema[name]
             for name in (
@@ -325,34 +325,14 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _compiled(pattern: str) -> Callable[[str], Any] | None:
-    """Go's regular expressions are RE2's; what Python can't read matches nothing."""
+def _compiled(pattern: str) -> tuple[Callable[[str], Any] | None, str]:
+    """What finds a pattern in a text, and the pattern as messages show it. One that is broken is in no text."""
     if not pattern:
-        return None
+        return None, ""
     try:
-        return re.compile(_in_python(pattern)).search
-    except re.error:
-        return lambda text: None
-
-
-def _in_python(pattern: str) -> str:
-    """RE2's `$` is the very end of the text, and `\\z` Python's `\\Z`."""
-    out = []
-    in_class = escaped = False
-    for character in pattern:
-        if escaped:
-            escaped = False
-            out.append("\\Z" if character == "z" else "\\" + character)
-            continue
-        if character == "\\":
-            escaped = True
-            continue
-        if character == "[":
-            in_class = True
-        elif character == "]":
-            in_class = False
-        out.append("\\Z" if character == "$" and not in_class else character)
-    return "".join(out) + ("\\" if escaped else "")
+        return cel_strings.compiled(pattern).search, pattern
+    except EvaluationError as error:
+        return lambda text: None, f"{pattern}, but pattern is invalid: {error}"
 
 
 def _is_multiple(value: Any, factor: Any) -> bool:

@@ -53,6 +53,7 @@ def test_accepts(schema: Any, value: Any) -> None:
         (I | {"enum": [1]}, 2, 'spec.x: Unsupported value: 2: supported values: "1"'),
         (S | {"pattern": "^a$"}, "b", "spec.x: Invalid value: \"b\": spec.x in body should match '^a$'"),
         (S | {"pattern": "^a$"}, "a\n", "spec.x: Invalid value: \"a\\n\": spec.x in body should match '^a$'"),
+        (S | {"pattern": r"\p{Lu}+\z"}, "a", "spec.x: Invalid value: \"a\": spec.x in body should match '\\p{Lu}+\\z'"),
         (S | {"maxLength": 1}, "ab", "spec.x: Too long: may not be more than 1 byte"),
         (S | {"minLength": 3}, "ab", 'spec.x: Invalid value: "ab": spec.x in body should be at least 3 chars long'),
         (I | {"minimum": 1.0}, 0, "spec.x: Invalid value: 0: spec.x in body should be greater than or equal to 1"),
