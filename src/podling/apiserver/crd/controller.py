@@ -74,9 +74,9 @@ class CustomResources:
             self._withdraw(name)
             self._enqueue([name, *self._others(crd)])
             return
-        accepted = condition(crd, "NamesAccepted") or condition(crd, "Established")
+        ready = condition(crd, "NamesAccepted") or condition(crd, "Established")
         known = self._defined.get(name)
-        if not accepted or crd.status.accepted_names is None:
+        if not ready or crd.status.accepted_names is None or _overlaps(crd):
             self._withdraw(name)
         elif known is None or known.fingerprint != fingerprint(crd):
             try:
@@ -181,7 +181,7 @@ class CustomResources:
     async def _finalize(self, crd: v1.CustomResourceDefinition) -> None:
         """Remove all custom objects; when the last is gone, let the definition go."""
         name, now = crd.metadata.name or "", times.format(self._app.now())
-        if any((row.group, row.name) == (crd.spec.group, crd.spec.names.plural) for row in registry.BUILTIN):
+        if _overlaps(crd):
             await self._release(
                 crd, "OverlappingBuiltInResource", "instances overlap with built-in resources in storage"
             )
@@ -244,6 +244,11 @@ class _Stored(NamedTuple):
 
 _STATUS = of_facet(facets.STATUS)
 _SCALE: dict[str, Handler] = {"get": facets.get_scale, "update": facets.update_scale, "patch": facets.patch_scale}
+
+
+def _overlaps(crd: v1.CustomResourceDefinition) -> bool:
+    """Whether a built-in resource has the name: that one is served, and keeps its objects."""
+    return any((row.group, row.name) == (crd.spec.group, crd.spec.names.plural) for row in registry.BUILTIN)
 
 
 def _reason(crd: v1.CustomResourceDefinition, type_: str) -> str:

@@ -231,3 +231,37 @@ async def test_protected_groups_say_whether_they_are_approved(server: CustomServ
     assert found["KubernetesAPIApprovalPolicyConformant"] == (
         "False", "UnapprovedAnnotation", 'not approved: "unapproved, test"'
     )  # fmt: skip
+
+
+@virtual
+async def test_built_in_resources_are_not_replaced(server: CustomServer) -> None:
+    raw = definition("ingresses", "Mine", group="networking.k8s.io")
+    annotations = {"api-approved.kubernetes.io": "unapproved, test"}
+    raw["metadata"] = {"name": "ingresses.networking.k8s.io", "annotations": annotations}
+    before = server.app.lookup("networking.k8s.io", "ingresses")
+    await server.define(raw)
+    assert server.app.lookup("networking.k8s.io", "ingresses") is before
+    await server.ask("DELETE", f"{DEFINITIONS}/ingresses.networking.k8s.io")
+    await server.settled()
+    assert "not found" in await server.refused("GET", f"{DEFINITIONS}/ingresses.networking.k8s.io")
+    await server.ask("GET", "/apis/networking.k8s.io/v1/ingresses")
+
+
+@virtual
+async def test_watches_of_each_version_begin_with_what_is_there(server: CustomServer) -> None:
+    await server.define(definition(versions=[version("v1", storage=True), version("v2")]))
+    await server.create(widget("a"))
+    query = {
+        "watch": "true", "sendInitialEvents": "true", "allowWatchBookmarks": "true",
+        "resourceVersionMatch": "NotOlderThan",
+    }  # fmt: skip
+    for name in ("v1", "v2"):
+        watch = await server.sent("GET", server.path(name), query=query)
+        assert watch.events is not None
+        told = []
+        async for event in watch.events:
+            told.append((event.type, event.obj["apiVersion"], event.obj.metadata.annotations))
+            if event.type == "BOOKMARK":
+                break
+        api = f"example.com/{name}"
+        assert told == [("ADDED", api, None), ("BOOKMARK", api, {"k8s.io/initial-events-end": "true"})]
