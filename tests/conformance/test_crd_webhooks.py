@@ -187,6 +187,29 @@ async def test_operations_on_custom_resources_are_denied() -> None:
         await api.ask("DELETE", f"{path}/kept")
 
 
+def doubles(review: dict[str, Any]) -> dict[str, Any]:
+    """Doubles a Scale's replicas."""
+    assert review["request"]["kind"] == {"group": "autoscaling", "version": "v1", "kind": "Scale"}
+    patch = [{"op": "replace", "path": "/spec/replicas", "value": review["request"]["object"]["spec"]["replicas"] * 2}]
+    encoded = base64.b64encode(json.dumps(patch).encode()).decode()
+    return {"allowed": True, "patchType": "JSONPatch", "patch": encoded}
+
+
+async def test_scaling_is_seen_as_a_scale() -> None:
+    scale = {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}
+    async with hooks.serving(doubles=doubles) as hook, Cluster() as cluster:
+        api = Api(cluster)
+        scaled = version("v1", storage=True, subresources={"scale": scale})
+        await api.define(definition("e2e-tests", "E2e-test", scaled))
+        await configure(api, "Mutating", hook, rule("UPDATE", resources="e2e-tests/scale"), one="/doubles")
+        path = NAMESPACED.format("v1")
+        await api.ask("POST", path, named("a", "v1", spec={"size": 1, "other": "x"}))
+        answer = await api.ask("PATCH", f"{path}/a/scale", {"spec": {"replicas": 3}}, headers=MERGE)
+        assert answer["spec"]["replicas"] == 6
+        assert (await api.ask("GET", f"{path}/a"))["spec"] == {"size": 6, "other": "x"}
+        assert hook.requests[0]["oldObject"]["spec"] == {"replicas": 1}
+
+
 async def test_creating_definitions_is_denied() -> None:
     async with admitted(DATA, no=hooks.deny("the crd contains unwanted label")) as (api, hook):
         crds = rule("CREATE", resources="customresourcedefinitions", group="apiextensions.k8s.io")

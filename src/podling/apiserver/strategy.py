@@ -168,6 +168,12 @@ class Strategy(Generic[T]):
         """Values of `selectable_fields`. `obj` is read-only."""
         return {}
 
+    def scale_facet(self) -> Any:
+        """What /scale shows, as a `facet.Facet`."""
+        from podling.apiserver.handlers.scale import SCALE
+
+        return SCALE
+
     def row(self, obj: T, now: datetime) -> list[Any]:
         """Cells for `columns`. `obj` is read-only."""
         return []

@@ -52,8 +52,8 @@ class Seen:
         self.own = app.served[resource.group, resource.version, resource.name]
         self._objects: dict[str, Wire | None] = {}
         self._olds: dict[str, Wire | None] = {}
-        # Of built-in kinds; who serves a custom resource's scale says what it is.
-        self.scale = attributes.subresource == "scale" and hasattr(attributes.obj, "spec") and not attributes.kind
+        shown = isinstance(attributes.obj, dict) or hasattr(attributes.obj, "spec")
+        self.scale = attributes.subresource == "scale" and shown and not attributes.kind
 
     def kind(self, served: Served) -> tuple[str, str, str]:
         """(group, version, kind) of the object, shown as `served` shows it."""
@@ -87,9 +87,7 @@ class Seen:
         if obj is None:
             return None
         if self.scale:
-            from podling.apiserver.handlers.scale import SCALE
-
-            return to_dict(SCALE.show(obj))
+            return to_dict(self.own.strategy.scale_facet().show(obj))
         if self.attributes.kind:
             return to_dict(obj)
         shown = convert(obj, self.own, served)
@@ -132,8 +130,7 @@ class Seen:
         """The object is now as `wire` says. Raises schema.DecodeError if it can't be."""
         obj = self.attributes.obj
         if self.scale:
-            scale = from_dict(wire, autoscaling_v1.Scale)
-            obj.spec.replicas = (scale.spec.replicas if scale.spec is not None else None) or 0
+            assign(obj, self.own.strategy.scale_facet().merge(obj, from_dict(wire, autoscaling_v1.Scale)))
         elif self.attributes.kind:
             assign(obj, from_dict(wire, type(obj)))
         else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from podling.api import autoscaling_v1, errors, meta_v1
 from podling.api.errors import FieldError
-from podling.apiserver import managed_fields
 from podling.apiserver.call import Answer, Call
-from podling.apiserver.crd.objects import CustomObject, copied
+from podling.apiserver.crd.objects import copied, make
 from podling.apiserver.crd.strategy import CustomStrategy, at_path, replicas_at
 from podling.apiserver.facet import Facet, Settle
 from podling.apiserver.handlers import patch, read, scale, write
@@ -71,8 +72,8 @@ class CustomScale(scale.Scale):
         if wanted < 0:
             finding = invalid(Path("spec.replicas"), wanted, "must be greater than or equal to 0")
             raise errors.invalid("Scale", "autoscaling", shown.metadata.name or "", [finding])
-        new = CustomObject(copied({k: v for k, v in old.items() if k != "metadata"}))
-        new = CustomObject({"kind": old.kind, "apiVersion": old.api_version, "metadata": _twin(old.metadata), **new})
+        meta = msgspec.structs.replace(old.metadata)
+        new = make(old.kind, old.api_version, meta, copied(old.content))
         here: dict[str, Any] = new
         *parents, last = self._spec.removeprefix(".").split(".")
         for part in parents:
@@ -88,12 +89,6 @@ class CustomScale(scale.Scale):
         if isinstance(found, autoscaling_v1.Scale) and found.spec is not None and found.spec.replicas == _UNSET:
             raise errors.internal(f'the spec replicas field "{self._spec}" does not exist')
         return shown
-
-
-def _twin(meta: meta_v1.ObjectMeta) -> meta_v1.ObjectMeta:
-    import msgspec
-
-    return msgspec.structs.replace(meta)
 
 
 STATUS = CustomStatus()
@@ -117,9 +112,6 @@ async def patch_scale(call: Call) -> Answer:
 
 
 def _scale(call: Call) -> CustomScale:
-    strategy = call.served.strategy
-    assert isinstance(strategy, CustomStrategy)
-    return CustomScale(strategy)
-
-
-__all__ = ["STATUS", "CustomScale", "CustomStatus", "get_scale", "managed_fields", "patch_scale", "update_scale"]
+    found = call.served.strategy.scale_facet()
+    assert isinstance(found, CustomScale)
+    return found
