@@ -6,6 +6,8 @@ import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from podling.apiserver.crd.structural import compiled, embedded_problems, settled, unknown_fields
 
@@ -96,3 +98,38 @@ def test_unknown_fields_are_named_by_their_paths() -> None:
         "other": {},
     }
     assert unknown_fields(value, node) == ["other", "spec.l[1].c", "spec.y", "spec.z", "template.metadata.bogus"]
+
+
+_NAMES = st.sampled_from(["a", "b", "c"])
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(0, 3) | st.text("xy", max_size=2),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def _schemas() -> st.SearchStrategy[dict[str, Any]]:
+    flags = st.fixed_dictionaries(
+        {}, optional={"nullable": st.booleans(), "x-kubernetes-preserve-unknown-fields": st.just(True)}
+    )
+    leaf = st.fixed_dictionaries(
+        {"type": st.just("string")}, optional={"default": st.just("d"), "nullable": st.booleans()}
+    )
+
+    def deeper(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+        fields = st.fixed_dictionaries({"type": st.just("object"), "properties": st.dictionaries(_NAMES, inner)})
+        maps = st.fixed_dictionaries({"type": st.just("object"), "additionalProperties": inner | st.just(True)})
+        arrays = st.fixed_dictionaries({"type": st.just("array"), "items": inner})
+        return st.builds(lambda one, two: one | two, fields | maps | arrays, flags)
+
+    return st.recursive(leaf, deeper, max_leaves=8)
+
+
+@given(_schemas(), _VALUES)
+def test_what_is_settled_needs_nothing_more(schema: dict[str, Any], value: Any) -> None:
+    node = compiled(schema)
+    before = copy.deepcopy(value)
+    made = settled(value, node)
+    assert value == before
+    assert settled(made, node) is made
+    assert unknown_fields(made, node) == []
