@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 
 from podling import clock
@@ -35,6 +36,36 @@ def now() -> str:
 def now_micro() -> str:
     """The present, in microseconds."""
     return format_micro(clock.now())
+
+
+_NANOSECONDS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "μs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_SPAN = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds of a span in Go's notation: `1h30m`, `1.5s`, `-3m`, `0`. Raises ValueError in Go's words."""
+    body = text[1:] if text[:1] in ("-", "+") else text
+    total, at = 0, 0
+    while body != "0" and at < len(body):
+        match = _SPAN.match(body, at)
+        if match is None or not (match[1] or match[2]):
+            break
+        fraction = match[2] or ""
+        unit = _NANOSECONDS[match[3]]
+        total += int(match[1] or 0) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
+        at = match.end()
+    if body != "0" and (at != len(body) or not body):
+        raise ValueError(f'time: invalid duration "{text}"')
+    return -total if text[:1] == "-" else total
 
 
 def human_duration(length: timedelta) -> str:

@@ -30,6 +30,7 @@ from podling.apiserver.event_ttl import EventTtl
 from podling.apiserver.handlers.kubelets import Kubelets, client_tls
 from podling.apiserver.handlers.streaming import Streaming
 from podling.apiserver.handlers.subresources import reviewing
+from podling.apiserver.options import Options
 from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.resources.core.service import ServiceStrategy
 from podling.apiserver.watch import Scope, Watch
@@ -43,8 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     node_port_range: str = "30000-32767"
     signing_key: bytes = b""
     issuer: str = "https://kubernetes.default.svc.cluster.local"
-    #: Seconds that an event stays after its last write; 0 keeps it for ever.
-    event_ttl: float = 3600.0
+    #: What the administrator has set.
+    options: Options = Options()
 
 
 class _Cached:
@@ -68,7 +69,8 @@ class Assembly:
         self._event_ttl: EventTtl | None = None
         self._escalation = EscalationCheck(self.app, self.authorizer)
         self.app.authorizer = self.authorizer.authorize
-        self.app.admission = default_chain(self.app, (NodeRestriction(self.app), self._escalation))
+        extra = (NodeRestriction(self.app), self._escalation)
+        self.app.admission = default_chain(self.app, extra, options=settings.options)
         if settings.signing_key:
             self._set_up_tokens()
 
@@ -106,8 +108,8 @@ class Assembly:
         )
 
         events = self.app.lookup("", "events")
-        if events is not None and self.settings.event_ttl > 0:
-            self._event_ttl = EventTtl(self.app.hub, events.cache, timedelta(seconds=self.settings.event_ttl))
+        if events is not None and self.settings.options.event_ttl > 0:
+            self._event_ttl = EventTtl(self.app.hub, events.cache, timedelta(seconds=self.settings.options.event_ttl))
             self._event_ttl.start()
 
     async def close(self) -> None:

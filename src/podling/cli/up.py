@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 
+from podling.apiserver import options
 from podling.cluster import lifecycle
 from podling.cluster.config import ClusterConfig, default_data_dir, layout
 
@@ -27,6 +28,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--insecure-registry", action="append", default=[], metavar="HOST", help="a registry without TLS (repeatable)"
     )
+    parser.add_argument(
+        "--kube-apiserver-arg",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a flag of the API server under kube-apiserver's name, kept for later starts (repeatable)",
+    )
     for name, text in OPTIONS.items():
         default = getattr(DEFAULTS, name)
         parser.add_argument(
@@ -44,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.insecure_registry:
         given["insecure_registries"] = arguments.insecure_registry
     config = lifecycle.settle(paths, ClusterConfig(**given), set(given))
+    if arguments.kube_apiserver_arg:
+        config.kube_apiserver = options.parse(arguments.kube_apiserver_arg, config.kube_apiserver)
     if arguments.foreground:
         return lifecycle.foreground(paths, config)
     started = lifecycle.up(paths, config, lambda text: print(f"  {text}", file=sys.stderr, flush=True))

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 
+from podling.apiserver.options import Options
 from podling.errors import PodlingError
 
 #: The layout of the data directory; a directory of another one is refused.
@@ -45,6 +46,7 @@ class ClusterConfig(msgspec.Struct, kw_only=True, omit_defaults=False, forbid_un
     node_cidr: str = "10.213.0.0/24"
     node_port_range: str = "30000-32767"
     insecure_registries: list[str] = []
+    kube_apiserver: Options = Options()
 
     @property
     def node_names(self) -> list[str]:

@@ -50,6 +50,7 @@ class ControlPlane:
                 node_port_range=config.node_port_range,
                 signing_key=pki.service_account_key().key if pki else b"",
                 issuer=f"https://kubernetes.default.svc.{config.cluster_domain}",
+                options=config.kube_apiserver,
             ),
         )
         self.app = self._server.app

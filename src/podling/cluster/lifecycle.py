@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from podling.apiserver import options
 from podling.cluster import preflight, progress, supervisor
 from podling.cluster.config import ClusterConfig, ClusterError, Layout, check, load, save
 
@@ -28,7 +29,7 @@ def settle(paths: Layout, wanted: ClusterConfig, chosen: set[str]) -> ClusterCon
     """The configuration to start with: the stored one where there is one, else `wanted`.
 
     `chosen` names the options that were given: one that contradicts the stored configuration raises ClusterError,
-    because pods and addresses exist by it.
+    because pods and addresses exist by it. The flags of the API server may change from one start to the next.
     """
     stored = load(paths)
     if stored is None:
@@ -36,6 +37,8 @@ def settle(paths: Layout, wanted: ClusterConfig, chosen: set[str]) -> ClusterCon
         return wanted
     for field in msgspec.structs.fields(ClusterConfig):
         given, kept = getattr(wanted, field.name), getattr(stored, field.name)
+        if field.name == "kube_apiserver":
+            continue
         if field.name in chosen and given != kept:
             option = "--" + field.name.replace("_", "-")
             raise ClusterError(
@@ -80,6 +83,7 @@ def foreground(paths: Layout, config: ClusterConfig) -> int:
 
 def _prepare(paths: Layout, config: ClusterConfig) -> None:
     """Everything that can go wrong before a process is started. Raises ClusterError."""
+    options.check(config.kube_apiserver)
     if not config.simulate:
         preflight.check_real(config)
     preflight.check_port("0.0.0.0", config.port)

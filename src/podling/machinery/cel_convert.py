@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+from podling.api import times
 from podling.machinery.cel_operators import shown, unsigned, whole
 from podling.machinery.cel_types import INT_MAX, INT_MIN, UINT_MAX, Duration, EvaluationError, Timestamp, UInt
 
@@ -69,10 +70,6 @@ def to_string(value: Any) -> str:
     return shown(value)
 
 
-_UNITS = {"ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
-_SPAN = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
-
-
 def to_duration(value: Any) -> Duration:
     if isinstance(value, Duration):
         return value
@@ -83,20 +80,10 @@ def to_duration(value: Any) -> Duration:
 
 def parse_duration(text: str) -> Duration:
     """Go's notation: 1h30m, 1.5s."""
-    body = text[1:] if text[:1] in ("-", "+") else text
-    total, at = 0, 0
-    if body != "0":
-        while at < len(body):
-            match = _SPAN.match(body, at)
-            if match is None or not (match[1] or match[2]):
-                break
-            fraction = match[2] or ""
-            unit = _UNITS[match[3]]
-            total += int(match[1] or 0) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
-            at = match.end()
-        if at != len(body) or not body:
-            raise EvaluationError(f'time: invalid duration "{text}"')
-    return Duration(-total if text[:1] == "-" else total)
+    try:
+        return Duration(times.parse_duration(text))
+    except ValueError as error:
+        raise EvaluationError(str(error)) from None
 
 
 _TIME = re.compile(

@@ -75,3 +75,17 @@ def test_human_duration(seconds: int, text: str) -> None:
 )
 def test_short_human_duration(seconds: int, text: str) -> None:
     assert times.short_human_duration(timedelta(seconds=seconds)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [("0", 0), ("1h30m", 5400 * 10**9), ("1.5s", 1500 * 10**6), ("-3m", -180 * 10**9), ("2µs", 2000)],
+)
+def test_durations_in_gos_notation(text: str, nanoseconds: int) -> None:
+    assert times.parse_duration(text) == nanoseconds
+
+
+@pytest.mark.parametrize("text", ["", "1", "h", "1h30", "1 h", "."])
+def test_wrong_durations(text: str) -> None:
+    with pytest.raises(ValueError, match="time: invalid duration"):
+        times.parse_duration(text)

@@ -14,6 +14,7 @@ from podling.api import core_v1, events_v1, meta_v1, struct, times
 from podling.apiserver import event_ttl
 from podling.apiserver.assembly import Assembly, Settings
 from podling.apiserver.event_ttl import last_write
+from podling.apiserver.options import Options
 from podling.client.client import ApiClient
 from podling.store.base import Put, Unavailable
 from podling.store.memory import MemoryStore
@@ -22,7 +23,7 @@ from podling.store.memory import MemoryStore
 @asynccontextmanager
 async def serving(store: MemoryStore, **settings: Any) -> AsyncIterator[ApiClient]:
     await store.open()
-    server = Assembly(store, Settings(**settings))
+    server = Assembly(store, Settings(options=Options(**settings)))
     await server.start()
     client = ApiClient(server.app)
     try:

@@ -25,6 +25,7 @@ from podling.apiserver.admission.storage import DefaultStorageClass, StorageObje
 from podling.apiserver.admission.taint_nodes_by_condition import TaintNodesByCondition
 from podling.apiserver.admission.validating_policy import ValidatingAdmissionPolicy
 from podling.apiserver.admission.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
+from podling.apiserver.options import OptionError, Options
 
 if TYPE_CHECKING:
     from podling.apiserver.app import ApiServer
@@ -54,7 +55,30 @@ PLUGINS: tuple[type[Plugin], ...] = (
 LAST: tuple[type[Plugin], ...] = (ResourceQuota,)
 
 
-def default_chain(app: ApiServer, extra: Iterable[Plugin] = (), *, without: frozenset[str] = frozenset()) -> Chain:
-    """The default plugins but those named in `without`, with `extra` before the last."""
-    first, last = ([p(app) for p in plugins if p.name not in without] for plugins in (PLUGINS, LAST))
-    return Chain([*first, *extra, *last])
+#: Off unless `--enable-admission-plugins` names them.
+OPTIONAL: tuple[type[Plugin], ...] = ()
+
+
+#: Made by the assembly, not by their class alone; `default_chain` gets them as `extra`.
+ELSEWHERE = ("NodeRestriction",)
+
+
+def check(options: Options) -> None:
+    """OptionError for names of plugins that there are not, or that are both on and off."""
+    on, off = set(options.enable_admission_plugins), set(options.disable_admission_plugins)
+    names = {*ELSEWHERE, *(p.name for p in (*PLUGINS, *OPTIONAL, *LAST))}
+    if unknown := (on | off) - names:
+        known = ", ".join(sorted(names))
+        raise OptionError(f"there is no admission plugin {', '.join(sorted(unknown))}; there are {known}")
+    if both := on & off:
+        raise OptionError(f"admission plugins can't be both enabled and disabled: {', '.join(sorted(both))}")
+
+
+def default_chain(app: ApiServer, extra: Iterable[Plugin] = (), *, options: Options | None = None) -> Chain:
+    """The plugins that `options` leave on, with `extra` before the last. Raises OptionError."""
+    options = options or Options()
+    check(options)
+    on, off = options.enable_admission_plugins, options.disable_admission_plugins
+    chosen = [p for p in PLUGINS if p.name not in off] + [p for p in OPTIONAL if p.name in on]
+    last = [p(app) for p in LAST if p.name not in off]
+    return Chain([*(p(app) for p in chosen), *(p for p in extra if p.name not in off), *last])

@@ -1,0 +1,54 @@
+from typing import Any
+
+import pytest
+
+from podling.apiserver import options
+from podling.apiserver.options import OptionError, Options
+
+
+@pytest.mark.parametrize(
+    ("argument", "field", "value"),
+    [
+        ("event-ttl=90m", "event_ttl", 5400.0),
+        ("--event-ttl=0", "event_ttl", 0.0),
+        ("enable-admission-plugins=A, B", "enable_admission_plugins", ["A", "B"]),
+        ("disable-admission-plugins=", "disable_admission_plugins", []),
+    ],
+)
+def test_flags_are_upstreams(argument: str, field: str, value: Any) -> None:
+    assert getattr(options.parse([argument]), field) == value
+
+
+def test_later_flags_are_set_over_earlier_ones() -> None:
+    base = options.parse(["event-ttl=2h", "disable-admission-plugins=Priority"])
+    assert options.parse(["event-ttl=3h"], base) == Options(event_ttl=10800.0, disable_admission_plugins=["Priority"])
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("colour=red", "no such flag; known are"),
+        ("event-ttl", "write event-ttl=VALUE"),
+        ("event-ttl=soon", 'time: invalid duration "soon"; write 1h, 5m30s or 250ms'),
+    ],
+)
+def test_wrong_flags_say_what_is_right(argument: str, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        options.parse([argument])
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("enable-admission-plugins=Prioritty", "there is no admission plugin Prioritty; there are .*Priority"),
+        ("disable-admission-plugins=Nothing", "there is no admission plugin Nothing"),
+    ],
+)
+def test_admission_plugins_are_known(argument: str, said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        options.check(options.parse([argument]))
+
+
+def test_a_plugin_is_not_both_on_and_off() -> None:
+    with pytest.raises(OptionError, match="both enabled and disabled: Priority"):
+        options.check(Options(enable_admission_plugins=["Priority"], disable_admission_plugins=["Priority"]))
