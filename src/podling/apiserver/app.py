@@ -7,26 +7,22 @@ answer carries the cache's own objects; over HTTP (`handle`) an `Answer` that `s
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import datetime
-from typing import Any
 
-from podling import clock, log
-from podling.api import authentication_v1, errors, meta_v1, registry
+from podling import log
+from podling.api import errors, meta_v1, registry
 from podling.api.errors import StatusError
 from podling.api.registry import Resource
 from podling.api.request import LOOPBACK, Request, Response, User
-from podling.apiserver import served as serving
 from podling.apiserver.admission.base import Chain
-from podling.apiserver.authz.attributes import Attributes, Decision, forbidden
-from podling.apiserver.cache import WatchCache
-from podling.apiserver.call import Answer, Call
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call
+from podling.apiserver.core import Admission, Authorizer, Core
 from podling.apiserver.discovery import Discovery
 from podling.apiserver.handlers import delete, patch, read, subresources, watch, write
 from podling.apiserver.health import Health
 from podling.apiserver.openapi.document import OpenApi
 from podling.apiserver.request_info import RequestInfo, resolve
 from podling.apiserver.served import Served
-from podling.apiserver.strategy import PlainStrategy, Strategy
 from podling.store.base import Store, Unavailable
 
 LOG = log.get(__name__)
@@ -34,26 +30,13 @@ LOG = log.get(__name__)
 #: Who is asking, by a request's headers, the DER form of its connection's verified certificate, and its path.
 #: None if there are no credentials and the path needs some; StatusError 401 if they are wrong.
 Authenticator = Callable[[Mapping[str, str], bytes | None, str], Awaitable[User | None]]
-#: May they? Decides at once, from memory.
-Authorizer = Callable[[Attributes], Decision]
 #: A verb of a resource, or what is served at a path that is no resource.
 Handler = Callable[[Call], Awaitable[Answer]]
-TokenIssuer = Callable[[str, str, authentication_v1.TokenRequest], authentication_v1.TokenRequest]
-PathHandler = Callable[[Request, RequestInfo, User], Awaitable[Answer]]
 
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
-def _plain(resource: Resource) -> Strategy[Any]:
-    """The strategy of a kind: from its own file if it has one."""
-    try:
-        from podling.apiserver.resources import strategy_for
-    except ImportError:
-        return PlainStrategy(resource)
-    return strategy_for(resource)
-
-
-class ApiServer:
+class ApiServer(Core):
     """A Kubernetes API over a store. `api.request.Transport` for the clients in this process."""
 
     def __init__(
@@ -62,7 +45,7 @@ class ApiServer:
         *,
         authenticator: Authenticator | None = None,
         authorizer: Authorizer | None = None,
-        admission: Chain | None = None,
+        admission: Admission | None = None,
         resources: Iterable[Resource] = registry.BUILTIN,
         ring: int = 4096,
     ) -> None:
@@ -71,89 +54,15 @@ class ApiServer:
         Admission is empty unless a chain is given; a cluster sets `app.admission = default_chain(app)`
         (`admission.default`), since its plugins look things up here.
         """
-        self.store = store
-        self.hub = WatchCache(store, ring=ring)
+        super().__init__(store, admission or Chain(), authorizer=authorizer, resources=resources, ring=ring)
         self.authenticator = authenticator
-        self.authorizer = authorizer
-        self.admission = admission if admission is not None else Chain()
-        self.served: dict[tuple[str, str, str], Served] = {}
         #: Verbs of resources that are answered, not stored: {("authorization.k8s.io", "v1", "tokenreviews"): handler}.
         self.virtual: dict[tuple[str, str, str], Handler] = dict(subresources.VIRTUAL)
         #: {(qualified resource or "*", subresource): {verb: handler}}.
         self.subresources: dict[tuple[str, str], dict[str, Handler]] = dict(subresources.SUBRESOURCES)
-        #: What is served at paths that are no resources; the longest prefix that ends in "/" wins if none is equal.
-        self.paths: dict[str, PathHandler] = {}
-        #: Issues the tokens of serviceaccounts/token: (namespace, name, request) -> request with its status.
-        self.token_issuer: TokenIssuer | None = None
-        #: Parts of the control plane for componentstatuses: name -> what is wrong with it now, or None.
-        self.components: dict[str, Callable[[], str | None]] = {}
-        self.ready = False
-        #: Counts changes of what is served, for discovery and OpenAPI documents.
-        self.generation = 0
-        for resource in resources:
-            self.install(resource)
         self.discovery = Discovery(self)
         self.health = Health(self)
         self.openapi = OpenApi(self)
-
-    # What is served
-
-    def install(self, resource: Resource, strategy: Strategy[Any] | None = None) -> Served:
-        """Serve a resource from now on (a custom one may come at any time)."""
-        make = (lambda: strategy) if strategy is not None else (lambda: _plain(resource))
-        item = serving.install(self.hub, resource, make)
-        self.served[resource.group, resource.version, resource.name] = item
-        self.generation += 1
-        return item
-
-    def serve(self, item: Served) -> None:
-        """Serve a version of a custom resource from now on."""
-        row = item.resource
-        self.served[row.group, row.version, row.name] = item
-        self.generation += 1
-
-    def uninstall(self, resource: Resource) -> None:
-        """Serve a resource no longer; its watches end, its objects stay in the store."""
-        item = self.served.pop((resource.group, resource.version, resource.name), None)
-        if item is not None and item.prefix and not any(s.prefix == item.prefix for s in self.served.values()):
-            self.hub.drop(item.prefix)
-        self.generation += 1
-
-    def lookup(self, group: str, name: str, *, version: str = "") -> Served | None:
-        """A served resource of a group, in its preferred version unless one is given."""
-        if version:
-            return self.served.get((group, version, name))
-        return next((s for (g, _, n), s in self.served.items() if g == group and n == name), None)
-
-    def by_kind(self, api_version: str, kind: str) -> Served | None:
-        """A served resource by the kind of its objects, custom ones included: `by_kind("example.com/v1", "Foo")`."""
-        return next(
-            (s for s in self.served.values() if s.resource.kind == kind and s.resource.group_version == api_version),
-            None,
-        )
-
-    def cached(self, group: str, name: str, key: str) -> Any:
-        """The object at `namespace/name` (or `name`) as the cache has it now, None if it has none."""
-        item = self.lookup(group, name)
-        entry = item.cache.get(key) if item is not None else None
-        return entry.object if entry is not None else None
-
-    def get(self, resource: str, namespace: str, name: str) -> Any:
-        """A core/v1 object by the plural of its kind, None if there is none (`authn.lookup.Lookup`)."""
-        return self.cached("", resource, f"{namespace}/{name}" if namespace else name)
-
-    def observe(self, kind: type[Any], callback: Callable[[str, Any], None]) -> None:
-        """Call `callback("ADDED" | "MODIFIED" | "DELETED", object)` for all objects of a class and every change.
-
-        At the moment when it enters the cache: for what decides upon requests and must not lag behind them. Give it
-        before `start`, so that nothing is missed.
-        """
-        row = registry.of(kind)
-        self.served[row.group, row.version, row.name].cache.observers.append(callback)
-
-    @staticmethod
-    def now() -> datetime:
-        return clock.now()
 
     # Life
 
@@ -192,18 +101,6 @@ class ApiServer:
         if user is None:
             raise errors.unauthorized()
         return user
-
-    def authorize(self, user: User, info: RequestInfo) -> None:
-        """StatusError 403 unless `user` may do it."""
-        if self.authorizer is None:
-            return
-        attributes = Attributes(
-            user, info.verb, info.group, info.version, info.resource, info.subresource, info.namespace, info.name,
-            info.path, info.field_selector, info.label_selector,
-        )  # fmt: skip
-        decision = self.authorizer(attributes)
-        if not decision.allowed:
-            raise forbidden(attributes, decision.reason)
 
     async def dispatch(self, request: Request, info: RequestInfo, user: User) -> Answer:
         """Answer a request that is allowed. StatusError in every other case."""

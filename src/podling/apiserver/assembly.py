@@ -14,16 +14,17 @@ import msgspec
 
 from podling.api import registry
 from podling.api.request import Request, User
+from podling.apiserver.admission import default
 from podling.apiserver.admission.default import default_chain
 from podling.apiserver.admission.node_restriction import NodeRestriction
 from podling.apiserver.allocators import ServiceAllocator
+from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer
 from podling.apiserver.authn.authenticator import Authenticator
 from podling.apiserver.authn.service_accounts import TokenIssuer, TokenValidator
 from podling.apiserver.authz.authorizer import Authorizer
 from podling.apiserver.authz.escalation_plugin import EscalationCheck
 from podling.apiserver.authz.reviews import Reviews
-from podling.apiserver.call import Answer
 from podling.apiserver.crd.controller import CustomResources
 from podling.apiserver.entry import Change, Entry
 from podling.apiserver.event_ttl import EventTtl
@@ -46,6 +47,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     #: What the administrator has set.
     options: Options = Options()
+
+
+def check(options: Options) -> None:
+    """Read all that the options name, as the API server will at its start. Raises OptionError in one sentence."""
+    default.check(options)
 
 
 class _Cached:

@@ -1,53 +1,13 @@
-"""One request on its way through the server, and what its handler answers."""
+"""One request for a resource, on its way through the server."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-from podling.api import meta_v1
 from podling.api.errors import FieldError, bad_request, invalid
 from podling.api.request import Request, User
-from podling.apiserver.entry import Entry
+from podling.apiserver.core import Core
 from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.served import Served
 from podling.apiserver.strategy import Context
-from podling.apiserver.watch import Watch
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
-
-
-class Answer:
-    """One of: `entry` or `obj` (one object), `entries` with `list_meta` (a list), `watch`, `body`.
-
-    `obj` is an object of the served version (or another kind altogether, such as a Scale or a Status).
-    """
-
-    __slots__ = ("body", "entries", "entry", "headers", "list_meta", "obj", "served", "status", "warnings", "watch")
-
-    def __init__(
-        self,
-        *,
-        status: int = 200,
-        entry: Entry | None = None,
-        obj: Any = None,
-        entries: list[Entry] | None = None,
-        list_meta: meta_v1.ListMeta | None = None,
-        watch: Watch | None = None,
-        body: bytes | None = None,
-        headers: dict[str, str] | None = None,
-        served: Served | None = None,
-    ) -> None:
-        self.status = status
-        self.entry = entry
-        self.obj = obj
-        self.entries = entries
-        self.list_meta = list_meta
-        self.watch = watch
-        self.body = body
-        self.headers = headers
-        self.served = served
-        self.warnings: list[str] = []
 
 
 class Call:
@@ -55,7 +15,7 @@ class Call:
 
     __slots__ = ("app", "info", "request", "served", "user", "warnings")
 
-    def __init__(self, app: ApiServer, request: Request, info: RequestInfo, user: User, served: Served) -> None:
+    def __init__(self, app: Core, request: Request, info: RequestInfo, user: User, served: Served) -> None:
         self.app = app
         self.request = request
         self.info = info

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from podling.api import errors, registry
 from podling.api.registry import Resource
 from podling.api.request import Request, User
 from podling.api.struct import encode
-from podling.apiserver.call import Answer
+from podling.apiserver.answer import Answer
+from podling.apiserver.core import Core
 from podling.apiserver.negotiate import clauses
 from podling.apiserver.request_info import RequestInfo
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 _BUILTIN = frozenset(r.group for r in registry.BUILTIN)
 _GUP = ("get", "patch", "update")
@@ -70,7 +68,7 @@ def storage_hash(resource: Resource) -> str:
 class Discovery:
     """Answers /api, /apis and what is below them, of what `app` serves."""
 
-    def __init__(self, app: ApiServer, *, address: str = "") -> None:
+    def __init__(self, app: Core, *, address: str = "") -> None:
         self._app = app
         #: `host:port` at which clients without another way reach this server.
         self.address = address

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from podling.apiserver.codec import Codec, splice, unsplice
-
-if TYPE_CHECKING:
-    from podling.apiserver.watch import Watch
 
 
 class View:
@@ -26,6 +23,8 @@ class View:
 
     #: Whether objects must be made ready (`ready`) before they can be shown: a webhook may have to convert them.
     deferred = False
+    #: The class of the watch of a client that sees this view, if it is not `watch.Watch`.
+    watch: Any = None
 
     async def ready(self, entries: Iterable[Entry]) -> bool:
         """Make it possible to show these; whether that took anything."""
@@ -34,12 +33,6 @@ class View:
     async def stored(self, obj: Any) -> Any:
         """As `store`, which only works where nothing is deferred."""
         return self.store(obj)
-
-    def watch(self, *arguments: Any, **options: Any) -> Watch:
-        """The watch of a client that sees this view."""
-        from podling.apiserver.watch import Watch
-
-        return Watch(*arguments, **options)
 
 
 class Entry:

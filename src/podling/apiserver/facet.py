@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from podling.api import meta_v1
 from podling.api.errors import FieldError
-from podling.apiserver.call import Answer, Call
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call
 from podling.apiserver.codec import Codec
 from podling.apiserver.strategy import Context
 

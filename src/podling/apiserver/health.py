@@ -5,19 +5,16 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from podling import __version__
 from podling.api import errors, version
 from podling.api.request import Request, User
 from podling.api.struct import encode
 from podling.apiserver import metrics
-from podling.apiserver.call import Answer
+from podling.apiserver.answer import Answer
+from podling.apiserver.core import Core
 from podling.apiserver.metrics import Gauge
 from podling.apiserver.request_info import RequestInfo
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 #: The version of Kubernetes whose API is served.
 KUBERNETES = ("1", "37", "0")
@@ -48,7 +45,7 @@ def version_info() -> version.Info:
 class Health:
     """The checks of a server; `add` brings in those of other parts of the cluster (poststarthook/...)."""
 
-    def __init__(self, app: ApiServer) -> None:
+    def __init__(self, app: Core) -> None:
         self._app = app
         self._checks: dict[str, list[tuple[str, Check]]] = {"healthz": [], "livez": [], "readyz": []}
         self.add("ping", self._ping)

@@ -60,13 +60,3 @@ def _value(type_: object, name: str, text: str) -> object:
         except ValueError as error:
             raise OptionError(f"--kube-apiserver-arg {name}={text}: {error}; write 1h, 5m30s or 250ms") from None
     return text
-
-
-def check(options: Options) -> None:
-    """Read all that the options name, as the API server will at its start. Raises OptionError in one sentence."""
-    if options == Options():
-        return
-    # Here, since an API server without options need not load what reads them.
-    from podling.apiserver.admission import default
-
-    default.check(options)

@@ -10,7 +10,7 @@ import msgspec
 from podling.api import autoscaling_v1, errors, meta_v1
 from podling.api.struct import encode
 from podling.apiserver import table
-from podling.apiserver.call import Answer
+from podling.apiserver.answer import Answer
 from podling.apiserver.entry import Change, Entry
 from podling.apiserver.negotiate import JSON, Media
 from podling.apiserver.served import Served

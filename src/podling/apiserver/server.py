@@ -23,8 +23,8 @@ from podling.api.errors import StatusError, bad_request
 from podling.api.request import Request, User
 from podling.apiserver import metadata, metrics, present
 from podling.apiserver.admission.base import CONNECT, Attributes
+from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer
-from podling.apiserver.call import Answer
 from podling.apiserver.entry import Change, Entry
 from podling.apiserver.negotiate import PLAIN, Media, negotiate, wants_pretty
 from podling.apiserver.request_info import RequestInfo, resolve

@@ -168,11 +168,8 @@ class Strategy(Generic[T]):
         """Values of `selectable_fields`. `obj` is read-only."""
         return {}
 
-    def scale_facet(self) -> Any:
-        """What /scale shows, as a `facet.Facet`."""
-        from podling.apiserver.handlers.scale import SCALE
-
-        return SCALE
+    #: What /scale shows, as a `facet.Facet`, where that is not the usual one (`handlers.scale.SCALE`).
+    scale_facet: Any = None
 
     def row(self, obj: T, now: datetime) -> list[Any]:
         """Cells for `columns`. `obj` is read-only."""

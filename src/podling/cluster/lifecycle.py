@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from podling.apiserver import options
+from podling.apiserver.options import Options
 from podling.cluster import preflight, progress, supervisor
 from podling.cluster.config import ClusterConfig, ClusterError, Layout, check, load, save
 
@@ -83,7 +83,7 @@ def foreground(paths: Layout, config: ClusterConfig) -> int:
 
 def _prepare(paths: Layout, config: ClusterConfig) -> None:
     """Everything that can go wrong before a process is started. Raises ClusterError."""
-    options.check(config.kube_apiserver)
+    _check_options(config)
     if not config.simulate:
         preflight.check_real(config)
     preflight.check_port("0.0.0.0", config.port)
@@ -92,6 +92,14 @@ def _prepare(paths: Layout, config: ClusterConfig) -> None:
         paths.logs.mkdir(exist_ok=True)
     except OSError as error:
         raise ClusterError(f"can't write to {paths.data}: {error.strerror}; give another --data-dir") from error
+
+
+def _check_options(config: ClusterConfig) -> None:
+    """What the API server would say of its options only later, in a log."""
+    if config.kube_apiserver != Options():
+        from podling.apiserver import assembly
+
+        assembly.check(config.kube_apiserver)
 
 
 def _follow(reader: int, paths: Layout, say: Say) -> None:

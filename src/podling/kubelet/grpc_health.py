@@ -10,7 +10,7 @@ import h2.connection
 import h2.events
 import msgspec
 
-from podling.kubelet.probe_handlers import USER_AGENT, Outcome, Result, host_port
+from podling.kubelet.probe_results import USER_AGENT, Outcome, Result, host_port
 
 _STATUSES = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
 _CODES = {

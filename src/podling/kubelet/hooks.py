@@ -7,7 +7,8 @@ import asyncio
 from podling.api import core_v1
 from podling.kubelet import pods
 from podling.kubelet.pods import AnyContainer
-from podling.kubelet.probe_handlers import NetworkProber, Outcome, Target, http_request
+from podling.kubelet.probe_handlers import NetworkProber, http_request
+from podling.kubelet.probe_results import Outcome, Target
 from podling.runtime.base import Runtime, RuntimeFailure
 
 USER_AGENT = ("User-Agent", "kube-lifecycle/1.37")

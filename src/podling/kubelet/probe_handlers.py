@@ -5,50 +5,17 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Sequence
-from enum import StrEnum
 from functools import cache
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
-import msgspec
-
 from podling.api import core_v1
+from podling.kubelet.probe_results import USER_AGENT, HTTPRequest, Outcome, Result, Target, host_port
 
 #: How much of an answer is read.
 MAX_BODY = 10 * 1024
 MAX_REDIRECTS = 10
 MAX_HEAD = 64 * 1024
-USER_AGENT = "kube-probe/1.37"
-
-
-class Outcome(StrEnum):
-    SUCCESS = "success"
-    #: Success, with something to say.
-    WARNING = "warning"
-    FAILURE = "failure"
-    #: The probe itself could not be made.
-    UNKNOWN = "unknown"
-
-
-class Result(msgspec.Struct, frozen=True):
-    outcome: Outcome
-    output: str = ""
-
-
-class Target(msgspec.Struct, frozen=True):
-    """Where a container answers: its id (simulations), host and port."""
-
-    container_id: str
-    host: str
-    port: int
-
-
-class HTTPRequest(msgspec.Struct, frozen=True):
-    """`headers` are as given, repeated ones in order."""
-
-    scheme: str
-    path: str
-    headers: tuple[tuple[str, str], ...] = ()
 
 
 class NetworkProber(Protocol):
@@ -78,10 +45,6 @@ def _insecure(protocol: str = "http/1.1") -> ssl.SSLContext:
 def http_request(action: core_v1.HTTPGetAction) -> HTTPRequest:
     headers = tuple((h.name, h.value) for h in action.http_headers or ())
     return HTTPRequest((action.scheme or "HTTP").lower(), action.path or "/", headers)
-
-
-def host_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _refusal(error: OSError, target: Target) -> str:
@@ -140,6 +103,7 @@ class Network:
         raise ProbeError(f"stopped after {MAX_REDIRECTS} redirects")
 
     async def grpc(self, target: Target, service: str, *, tls: bool, timeout: float) -> Result:
+        # Here, since few pods have such a probe, and h2 takes its time to import.
         from podling.kubelet import grpc_health
 
         context = _insecure("h2") if tls else None

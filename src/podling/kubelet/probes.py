@@ -20,7 +20,8 @@ from podling.api import core_v1
 from podling.kubelet.actions import ProbeVerdicts
 from podling.kubelet.hooks import PortError, resolve_port
 from podling.kubelet.pods import AnyContainer, uid
-from podling.kubelet.probe_handlers import MAX_BODY, NetworkProber, Outcome, Result, Target, http_request
+from podling.kubelet.probe_handlers import MAX_BODY, NetworkProber, http_request
+from podling.kubelet.probe_results import Outcome, Result, Target
 from podling.runtime.base import ExecTimeout, Runtime, RuntimeFailure
 
 #: When, in seconds after the start, a probe is tried quietly. A command costs more than a connection.

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from podling.apiserver import options
+from podling.apiserver import assembly, options
 from podling.apiserver.options import OptionError, Options
 
 
@@ -46,9 +46,9 @@ def test_wrong_flags_say_what_is_right(argument: str, said: str) -> None:
 )
 def test_admission_plugins_are_known(argument: str, said: str) -> None:
     with pytest.raises(OptionError, match=said):
-        options.check(options.parse([argument]))
+        assembly.check(options.parse([argument]))
 
 
 def test_a_plugin_is_not_both_on_and_off() -> None:
     with pytest.raises(OptionError, match="both enabled and disabled: Priority"):
-        options.check(Options(enable_admission_plugins=["Priority"], disable_admission_plugins=["Priority"]))
+        assembly.check(Options(enable_admission_plugins=["Priority"], disable_admission_plugins=["Priority"]))

@@ -14,7 +14,8 @@ import pytest
 from podling.api import core_v1
 from podling.kubelet import grpc_health
 from podling.kubelet.hooks import PortError, resolve_port
-from podling.kubelet.probe_handlers import HTTPRequest, Network, Outcome, Target, http_request
+from podling.kubelet.probe_handlers import Network, http_request
+from podling.kubelet.probe_results import HTTPRequest, Outcome, Target
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

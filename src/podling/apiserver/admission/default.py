@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from podling.apiserver.admission.base import Chain, Plugin
 from podling.apiserver.admission.certificates import (
@@ -25,10 +24,8 @@ from podling.apiserver.admission.storage import DefaultStorageClass, StorageObje
 from podling.apiserver.admission.taint_nodes_by_condition import TaintNodesByCondition
 from podling.apiserver.admission.validating_policy import ValidatingAdmissionPolicy
 from podling.apiserver.admission.webhooks import MutatingAdmissionWebhook, ValidatingAdmissionWebhook
+from podling.apiserver.core import Core
 from podling.apiserver.options import OptionError, Options
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 PLUGINS: tuple[type[Plugin], ...] = (
     NamespaceLifecycle,
@@ -74,7 +71,7 @@ def check(options: Options) -> None:
         raise OptionError(f"admission plugins can't be both enabled and disabled: {', '.join(sorted(both))}")
 
 
-def default_chain(app: ApiServer, extra: Iterable[Plugin] = (), *, options: Options | None = None) -> Chain:
+def default_chain(app: Core, extra: Iterable[Plugin] = (), *, options: Options | None = None) -> Chain:
     """The plugins that `options` leave on, with `extra` before the last. Raises OptionError."""
     options = options or Options()
     check(options)

@@ -6,15 +6,13 @@ Source: k8s.io/apiserver pkg/admission/plugin/webhook/predicates.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from podling.api import errors, meta_v1, selectors
 from podling.api.registry import Resource
 from podling.apiserver.admission.base import Attributes
+from podling.apiserver.core import Core
 from podling.apiserver.served import Served
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 #: What decides about admission is not subject to it, so that a mistake can always be mended.
 EXEMPT = frozenset(
@@ -66,9 +64,7 @@ def _names_object(names: list[str] | None, name: str) -> bool:
     return not names or name in names
 
 
-def resource_for(
-    app: ApiServer, rules: Iterable[Any], match_policy: str | None, attributes: Attributes
-) -> Served | None:
+def resource_for(app: Core, rules: Iterable[Any], match_policy: str | None, attributes: Attributes) -> Served | None:
     """The resource as which a request matches the rules: the requested one, or an equivalent; None if none does."""
     resource = attributes.resource
     rules = list(rules)
@@ -85,7 +81,7 @@ def resource_for(
     return None
 
 
-def equivalents(app: ApiServer, resource: Resource) -> list[Served]:
+def equivalents(app: Core, resource: Resource) -> list[Served]:
     """Other resources that show the same stored objects."""
     item = app.served.get((resource.group, resource.version, resource.name))
     if item is None or not item.prefix:
@@ -93,7 +89,7 @@ def equivalents(app: ApiServer, resource: Resource) -> list[Served]:
     return [s for s in app.served.values() if s.prefix == item.prefix and s is not item]
 
 
-def namespace_selected(app: ApiServer, selector: meta_v1.LabelSelector | None, attributes: Attributes) -> bool:
+def namespace_selected(app: Core, selector: meta_v1.LabelSelector | None, attributes: Attributes) -> bool:
     """Whether the request's namespace is selected. StatusError 404 if there is none, though it matters."""
     if selector is None or not (selector.match_labels or selector.match_expressions):
         return True
@@ -123,7 +119,7 @@ def object_selected(selector: meta_v1.LabelSelector | None, attributes: Attribut
     return False
 
 
-def matches_resources(app: ApiServer, match: Any, attributes: Attributes) -> Served | None:
+def matches_resources(app: Core, match: Any, attributes: Attributes) -> Served | None:
     """The resource as which a request matches a policy's MatchResources; None if it does not."""
     if match is None:
         resource = attributes.resource

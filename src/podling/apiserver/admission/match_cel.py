@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from podling.api.errors import StatusError
 from podling.api.request import User
@@ -15,13 +15,11 @@ from podling.apiserver.admission.match_request import Seen, admission_request
 from podling.apiserver.admission.refusal import forbidden
 from podling.apiserver.authn import names
 from podling.apiserver.authz.attributes import Attributes as Access
+from podling.apiserver.core import Core
 from podling.apiserver.served import Served
 from podling.machinery import cel
 from podling.machinery.cel_library import Answer, Authorizer, Decide, Question, ResourceCheck
 from podling.machinery.cel_types import DYN, INT, STRING, ObjectType, Type, list_of, map_of, message
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 _KIND = message("kubernetes.GroupVersionKind", {"group": STRING, "version": STRING, "kind": STRING})
 _RESOURCE = message("kubernetes.GroupVersionResource", {"group": STRING, "version": STRING, "resource": STRING})
@@ -98,7 +96,7 @@ def bindings(seen: Seen, served: Served, *, params: Any = None) -> dict[str, Any
     }
 
 
-def _namespace(app: ApiServer, seen: Seen) -> Any:
+def _namespace(app: Core, seen: Seen) -> Any:
     """The namespace of a namespaced object."""
     attributes = seen.attributes
     if not attributes.namespace or attributes.resource.qualified == "namespaces":
@@ -108,7 +106,7 @@ def _namespace(app: ApiServer, seen: Seen) -> Any:
     return served.codec.to_dict(found.object) if served is not None and found is not None else None
 
 
-def decider(app: ApiServer, user: User) -> Decide:
+def decider(app: Core, user: User) -> Decide:
     """Answers what `authorizer` is asked, by the server's own authorizer."""
 
     def decide(question: Question) -> Answer:

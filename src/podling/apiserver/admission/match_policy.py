@@ -14,7 +14,7 @@ from podling.apiserver.admission.base import CONNECT, CREATE, DELETE, UPDATE, At
 from podling.apiserver.served import Served
 
 if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
+    from podling.apiserver.core import Core
     from podling.machinery import cel
 
 C = TypeVar("C")
@@ -109,7 +109,7 @@ class PolicyPlugin(Plugin, Generic[C]):
     policy_kind: type[Any]
     binding_kind: type[Any]
 
-    def __init__(self, app: ApiServer) -> None:
+    def __init__(self, app: Core) -> None:
         super().__init__(app)
         self._policies: dict[str, Any] = {}
         self._bindings: dict[str, Any] = {}

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from podling.api import autoscaling_v1
 from podling.api.request import User
 from podling.api.struct import from_dict, to_dict
 from podling.apiserver.admission.base import CONNECT, DELETE, Attributes
+from podling.apiserver.core import Core
+from podling.apiserver.handlers import scale
 from podling.apiserver.served import Served
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 #: Group and version of what subresources show, where it is another kind than the resource's.
 _KINDS = {
@@ -45,7 +44,7 @@ class Seen:
     Objects are made when they are first asked for; `changed` forgets them.
     """
 
-    def __init__(self, app: ApiServer, attributes: Attributes) -> None:
+    def __init__(self, app: Core, attributes: Attributes) -> None:
         self.app = app
         self.attributes = attributes
         resource = attributes.resource
@@ -87,7 +86,7 @@ class Seen:
         if obj is None:
             return None
         if self.scale:
-            return to_dict(self.own.strategy.scale_facet().show(obj))
+            return to_dict(scale.facet_of(self.own.strategy).show(obj))
         if self.attributes.kind:
             return to_dict(obj)
         shown = convert(obj, self.own, served)
@@ -130,7 +129,7 @@ class Seen:
         """The object is now as `wire` says. Raises schema.DecodeError if it can't be."""
         obj = self.attributes.obj
         if self.scale:
-            assign(obj, self.own.strategy.scale_facet().merge(obj, from_dict(wire, autoscaling_v1.Scale)))
+            assign(obj, scale.facet_of(self.own.strategy).merge(obj, from_dict(wire, autoscaling_v1.Scale)))
         elif self.attributes.kind:
             assign(obj, from_dict(wire, type(obj)))
         else:

@@ -8,7 +8,7 @@ is told which of its pods would no longer be let in. The standards themselves ar
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -16,12 +16,10 @@ from podling import clock
 from podling.api import core_v1, errors, meta_v1
 from podling.api.errors import StatusError
 from podling.apiserver.admission.base import CREATE, UPDATE, Attributes, Plugin
+from podling.apiserver.core import Core
 from podling.machinery.pod_security import policy
 from podling.machinery.pod_security.check import AnyContainer, Forbidden
 from podling.machinery.pod_security.policy import LevelVersion, Policy
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 _TEMPLATES = frozenset(
     (
@@ -51,7 +49,7 @@ class PodSecurity(Plugin):
     subresources = None
     validates = True
 
-    def __init__(self, app: ApiServer, configuration: Configuration = Configuration()) -> None:  # noqa: B008 - frozen
+    def __init__(self, app: Core, configuration: Configuration = Configuration()) -> None:  # noqa: B008 - frozen
         super().__init__(app)
         self.configuration = configuration
 

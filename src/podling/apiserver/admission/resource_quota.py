@@ -27,8 +27,8 @@ from podling.machinery import quota
 from podling.machinery.quota import Usage
 
 if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
     from podling.apiserver.cache import ResourceCache
+    from podling.apiserver.core import Core
 
 #: How often a charge is tried when somebody else writes the quota at the same time.
 ATTEMPTS = 16
@@ -60,7 +60,7 @@ class ResourceQuota(Plugin):
     subresources = None
     validates = True
 
-    def __init__(self, app: ApiServer) -> None:
+    def __init__(self, app: Core) -> None:
         super().__init__(app)
         self._namespaces: dict[str, _Namespace] = {}
         #: Charged and not written yet: {(qualified resource, key): (until when it is waited for, keys of quotas)}.

@@ -27,7 +27,7 @@ from podling.apiserver.admission.refusal import forbidden
 from podling.apiserver.admission.validating_policy_status import TypeChecking
 
 if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
+    from podling.apiserver.core import Core
     from podling.machinery import cel
 
 #: Of a message that an expression made, and of an audit annotation's value, in bytes.
@@ -201,7 +201,7 @@ class ValidatingAdmissionPolicy(PolicyPlugin[Compiled]):
     policy_kind = v1.ValidatingAdmissionPolicy
     binding_kind = v1.ValidatingAdmissionPolicyBinding
 
-    def __init__(self, app: ApiServer) -> None:
+    def __init__(self, app: Core) -> None:
         super().__init__(app)
         self._checking = TypeChecking(app)
 

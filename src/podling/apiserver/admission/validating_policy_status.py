@@ -18,7 +18,7 @@ from podling.api.struct import clone
 from podling.apiserver.served import Served
 
 if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
+    from podling.apiserver.core import Core
     from podling.machinery import cel
 
 LOG = log.get(__name__)
@@ -31,7 +31,7 @@ _PATH = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 class TypeChecking:
     """Keeps the status of policies up to date. `close` when done."""
 
-    def __init__(self, app: ApiServer) -> None:
+    def __init__(self, app: Core) -> None:
         self._app = app
         self._wanted: set[str] = set()
         self._task: asyncio.Task[None] | None = None
@@ -74,7 +74,7 @@ class TypeChecking:
         await self._app.send(Request("PUT", f"{_PATH}/{name}/status", obj=policy))
 
 
-def warnings(app: ApiServer, policy: v1.ValidatingAdmissionPolicy) -> list[v1.ExpressionWarning]:
+def warnings(app: Core, policy: v1.ValidatingAdmissionPolicy) -> list[v1.ExpressionWarning]:
     """What can't be right about a policy's validations."""
     kinds = [(served, object_type(app, served)) for served in kinds_of(app, policy)]
     found: list[v1.ExpressionWarning] = []
@@ -94,7 +94,7 @@ def warnings(app: ApiServer, policy: v1.ValidatingAdmissionPolicy) -> list[v1.Ex
     return found
 
 
-def _problem(app: ApiServer, policy: Any, served: Served, type_: cel.Type, expression: str) -> str:
+def _problem(app: Core, policy: Any, served: Served, type_: cel.Type, expression: str) -> str:
     """What is wrong with an expression if the object is of a type; "" if nothing is."""
     from podling.apiserver.admission.match_cel import POLICY_VARIABLES
     from podling.apiserver.admission.match_policy import compile_variables
@@ -116,7 +116,7 @@ def _problem(app: ApiServer, policy: Any, served: Served, type_: cel.Type, expre
     return ""
 
 
-def _param_type(app: ApiServer, kind: v1.ParamKind) -> cel.Type:
+def _param_type(app: Core, kind: v1.ParamKind) -> cel.Type:
     from podling.machinery.cel_types import DYN
 
     for served in app.served.values():
@@ -125,7 +125,7 @@ def _param_type(app: ApiServer, kind: v1.ParamKind) -> cel.Type:
     return DYN
 
 
-def kinds_of(app: ApiServer, policy: v1.ValidatingAdmissionPolicy) -> list[Served]:
+def kinds_of(app: Core, policy: v1.ValidatingAdmissionPolicy) -> list[Served]:
     """The kinds that a policy's rules name without wildcards, by group, version and kind."""
     found: dict[tuple[str, str, str], Served] = {}
     constraints = policy.spec.match_constraints
@@ -142,7 +142,7 @@ def kinds_of(app: ApiServer, policy: v1.ValidatingAdmissionPolicy) -> list[Serve
     return [found[key] for key in sorted(found)]
 
 
-def object_type(app: ApiServer, served: Served) -> cel.Type | None:
+def object_type(app: Core, served: Served) -> cel.Type | None:
     """The type of a resource's objects, of its schema; None if it has none."""
     from podling.machinery import cel_schema
 

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import binascii
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -22,11 +22,9 @@ from podling.apiserver.admission import match
 from podling.apiserver.admission.base import CONNECT, CREATE, DELETE, UPDATE, Attributes, Plugin
 from podling.apiserver.admission.match_request import Seen, Wire, admission_request
 from podling.apiserver.admission.webhooks_client import Caller, CallFailure
+from podling.apiserver.core import Core
 from podling.apiserver.served import Served
 from podling.machinery import json_patch, schema
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 LOG = log.get(__name__)
 
@@ -64,7 +62,7 @@ class WebhookPlugin(Plugin):
     kind: type[Any]
     active = False
 
-    def __init__(self, app: ApiServer) -> None:
+    def __init__(self, app: Core) -> None:
         super().__init__(app)
         self._configurations: dict[str, Any] = {}
         self._hooks: list[Hook] | None = []

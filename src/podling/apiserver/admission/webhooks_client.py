@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import aiohttp
 
     from podling.api.admissionregistration_v1 import WebhookClientConfig
-    from podling.apiserver.app import ApiServer
+    from podling.apiserver.core import Core
 
 LOG = log.get(__name__)
 
@@ -41,7 +41,7 @@ class NoPlace(Exception):
 class Caller:
     """Calls webhooks, over kept connections. `close` when done."""
 
-    def __init__(self, app: ApiServer) -> None:
+    def __init__(self, app: Core) -> None:
         self._app = app
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[str, ssl.SSLContext] = {}

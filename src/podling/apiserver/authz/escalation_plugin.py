@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from podling.apiserver.admission.base import Attributes, Plugin
 from podling.apiserver.authz import escalation
 from podling.apiserver.authz.authorizer import Authorizer
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
+from podling.apiserver.core import Core
 
 _KINDS = ("roles", "clusterroles", "rolebindings", "clusterrolebindings")
 
@@ -21,7 +17,7 @@ class EscalationCheck(Plugin):
     resources = frozenset(f"{kind}.{escalation.GROUP}" for kind in _KINDS)
     validates = True
 
-    def __init__(self, app: ApiServer, authorizer: Authorizer) -> None:
+    def __init__(self, app: Core, authorizer: Authorizer) -> None:
         super().__init__(app)
         self._authorizer = authorizer
 

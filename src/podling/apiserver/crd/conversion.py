@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -22,14 +22,12 @@ from podling.api.apiextensions_v1 import CustomResourceDefinition
 from podling.api.errors import StatusError
 from podling.apiserver import metadata
 from podling.apiserver.admission.webhooks_client import Caller, CallFailure
+from podling.apiserver.core import Core
 from podling.apiserver.crd.objects import CustomCodec, CustomObject
 from podling.apiserver.crd.structural import Node, settled
 from podling.apiserver.entry import Change, Entry, View
 from podling.apiserver.watch import Watch
 from podling.machinery import schema, validation
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 LOG = log.get(__name__)
 
@@ -46,7 +44,7 @@ def failed(message: str) -> StatusError:
 class Webhook:
     """The conversion webhook of a definition."""
 
-    def __init__(self, app: ApiServer, caller: Caller, definition: CustomResourceDefinition) -> None:
+    def __init__(self, app: Core, caller: Caller, definition: CustomResourceDefinition) -> None:
         self._app = app
         self._caller = caller
         conversion = definition.spec.conversion
@@ -175,6 +173,8 @@ class VersionView(View):
         self._storage, self._storage_node = storage
         self._webhook = webhook
         self.deferred = webhook is not None
+        if self.deferred:
+            self.watch = ConvertingWatch
 
     def _show(self, stored: CustomObject) -> CustomObject:
         if stored.api_version == self._api_version:
@@ -208,10 +208,6 @@ class VersionView(View):
             return self._store(obj)
         (converted,) = await self._webhook.convert([(obj, self.codec.encode(obj))], self._storage)
         return shaped(converted, self._storage_node)
-
-    def watch(self, *arguments: Any, **options: Any) -> Watch:
-        """The watch of a client of this version."""
-        return (ConvertingWatch if self.deferred else Watch)(*arguments, **options)
 
 
 def shaped(obj: CustomObject, node: Node | None) -> CustomObject:

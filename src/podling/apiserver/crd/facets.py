@@ -8,7 +8,8 @@ import msgspec
 
 from podling.api import autoscaling_v1, errors, meta_v1
 from podling.api.errors import FieldError
-from podling.apiserver.call import Answer, Call
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call
 from podling.apiserver.crd.objects import copied, make
 from podling.apiserver.crd.strategy import CustomStrategy, at_path, replicas_at
 from podling.apiserver.facet import Facet, Settle
@@ -112,6 +113,6 @@ async def patch_scale(call: Call) -> Answer:
 
 
 def _scale(call: Call) -> CustomScale:
-    found = call.served.strategy.scale_facet()
+    found = call.served.strategy.scale_facet
     assert isinstance(found, CustomScale)
     return found

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from podling.api.apiextensions_v1 import CustomResourceDefinition, CustomResourceDefinitionVersion
 from podling.api.registry import Resource
 from podling.api.struct import encode, to_dict
 from podling.apiserver.admission.webhooks_client import Caller
 from podling.apiserver.cache import prefix_of
+from podling.apiserver.core import Core
 from podling.apiserver.crd import publish
 from podling.apiserver.crd.conversion import VersionView, Webhook
+from podling.apiserver.crd.facets import CustomScale
 from podling.apiserver.crd.objects import CustomCodec
 from podling.apiserver.crd.strategy import CustomStrategy
 from podling.apiserver.served import Served
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 #: In the order in which discovery shows them.
 VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
@@ -59,7 +58,7 @@ def priority(version: str) -> tuple[Any, ...]:
 class Defined:
     """What a definition gives: `versions` are to be served, `storage` is the version that is stored, served or not."""
 
-    def __init__(self, app: ApiServer, caller: Caller, crd: CustomResourceDefinition) -> None:
+    def __init__(self, app: Core, caller: Caller, crd: CustomResourceDefinition) -> None:
         self.crd = crd
         self.fingerprint = fingerprint(crd)
         names = crd.status.accepted_names
@@ -88,7 +87,10 @@ class Defined:
     def _strategy(self, version: CustomResourceDefinitionVersion) -> CustomStrategy:
         schema = self._schemas[version.name]
         terminating = is_terminating(self.crd)
-        return CustomStrategy(self._row(version), version, schema, terminating=terminating)
+        strategy = CustomStrategy(self._row(version), version, schema, terminating=terminating)
+        if strategy.scale is not None:
+            strategy.scale_facet = CustomScale(strategy)
+        return strategy
 
     def _row(self, version: CustomResourceDefinitionVersion) -> Resource:
         names, spec = self.names, self.crd.spec

@@ -171,11 +171,6 @@ class CustomStrategy(Strategy[CustomObject]):
             found[name] = "" if value is None else _go_text(value)
         return found
 
-    def scale_facet(self) -> Any:
-        from podling.apiserver.crd.facets import CustomScale
-
-        return CustomScale(self)
-
     def row(self, obj: CustomObject, now: datetime) -> list[Any]:
         meta: dict[str, Any] = {}
         cells: list[Any] = [obj.metadata.name or ""]

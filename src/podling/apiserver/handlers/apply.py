@@ -14,7 +14,8 @@ import msgspec
 from podling.api import errors, meta_v1
 from podling.api.errors import StatusError, bad_request
 from podling.apiserver import body, managed_fields, metadata
-from podling.apiserver.call import Answer, Call
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call
 from podling.apiserver.facet import WHOLE, Facet
 from podling.apiserver.handlers.write import modify
 from podling.apiserver.managed_fields import APPLY, UPDATE, Ownership

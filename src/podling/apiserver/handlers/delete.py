@@ -9,7 +9,8 @@ from podling.api import errors, meta_v1, times
 from podling.api.errors import FieldError, StatusError, bad_request, invalid
 from podling.apiserver import body, listing
 from podling.apiserver.admission.base import DELETE, Attributes
-from podling.apiserver.call import Answer, Call, check_dry_run, integer
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call, check_dry_run, integer
 from podling.apiserver.codec import splice
 from podling.apiserver.entry import Entry
 from podling.apiserver.handlers.write import ATTEMPTS, modified, write

@@ -13,7 +13,8 @@ from podling.api.errors import StatusError
 from podling.api.struct import clone
 from podling.apiserver import body
 from podling.apiserver.admission.base import CREATE, Attributes
-from podling.apiserver.call import Answer, Call, check_dry_run
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call, check_dry_run
 from podling.apiserver.codec import StructCodec
 from podling.apiserver.entry import Entry
 from podling.apiserver.handlers.delete import check_preconditions, delete_one

@@ -5,14 +5,11 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from podling.api import core_v1, errors
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
+from podling.apiserver.core import Core
 
 DEFAULT_PORT = 10250
 #: Which of a node's addresses is taken, first one that it has.
@@ -43,9 +40,7 @@ def client_tls(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
 class Kubelets:
     """Finds node agents by the name of their node."""
 
-    def __init__(
-        self, app: ApiServer, tls: ssl.SSLContext | None, *, address_types: Sequence[str] = ADDRESS_TYPES
-    ) -> None:
+    def __init__(self, app: Core, tls: ssl.SSLContext | None, *, address_types: Sequence[str] = ADDRESS_TYPES) -> None:
         self._app = app
         self.tls = tls
         self._address_types = tuple(address_types)

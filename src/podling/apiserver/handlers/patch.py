@@ -12,7 +12,8 @@ import msgspec
 from podling.api import errors, meta_v1
 from podling.api.errors import FieldError, StatusError, bad_request
 from podling.apiserver import body, metadata
-from podling.apiserver.call import Answer, Call
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call
 from podling.apiserver.codec import Codec
 from podling.apiserver.facet import WHOLE, Facet
 from podling.apiserver.handlers import apply

@@ -9,7 +9,8 @@ from podling.api.errors import FieldError, invalid
 from podling.api.struct import clone
 from podling.apiserver import body
 from podling.apiserver.admission.base import CREATE, Attributes
-from podling.apiserver.call import Answer, Call
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call
 from podling.apiserver.codec import StructCodec
 from podling.apiserver.facet import Facet, Settle
 from podling.apiserver.handlers.write import ATTEMPTS, MODIFIED, write

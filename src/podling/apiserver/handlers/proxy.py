@@ -13,7 +13,7 @@ import re
 import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -23,12 +23,11 @@ from yarl import URL
 
 from podling import log
 from podling.api import core_v1, discovery_v1, errors
+from podling.apiserver.core import Core
+from podling.apiserver.handlers.backend import cancelled_with, dial_error, join, refusal
 from podling.apiserver.handlers.kubelets import Kubelets, Location
 from podling.apiserver.request_info import RequestInfo
 from podling.streaming import upstream
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 LOG = log.get(__name__)
 
@@ -95,7 +94,7 @@ def unverified_tls() -> ssl.SSLContext:
 class Proxy:
     """Passes requests on."""
 
-    def __init__(self, app: ApiServer, kubelets: Kubelets, *, judge: Callable[[str], None] | None = None) -> None:
+    def __init__(self, app: Core, kubelets: Kubelets, *, judge: Callable[[str], None] | None = None) -> None:
         """`judge` raises StatusError for addresses that may not be reached; by default those of this machine."""
         self._app = app
         self._kubelets = kubelets
@@ -195,8 +194,6 @@ class Proxy:
         return await self._pass(request, destination, target, prefix)
 
     async def _upgrade(self, request: web.BaseRequest, destination: Destination, target: str) -> web.StreamResponse:
-        from podling.apiserver.handlers.streaming import join
-
         headers = [
             ("Host", destination.authority),
             *passed_on(request),
@@ -242,8 +239,6 @@ class Proxy:
         self, request: web.BaseRequest, location: Location, target: str, name: str
     ) -> web.StreamResponse:
         """A node agent's log as a plain body, or as messages of a WebSocket."""
-        from podling.apiserver.handlers.streaming import cancelled_with, dial_error, refusal
-
         scheme = "https" if location.tls else "http"
         url = URL(f"{scheme}://{location.authority}{target}", encoded=True)
         tls = location.tls if location.tls is not None else True

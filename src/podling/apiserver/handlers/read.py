@@ -6,8 +6,9 @@ from itertools import islice
 
 from podling.api import errors, meta_v1
 from podling.apiserver import listing
+from podling.apiserver.answer import Answer
 from podling.apiserver.cache import too_large
-from podling.apiserver.call import Answer, Call
+from podling.apiserver.call import Call
 from podling.apiserver.codec import splice
 from podling.apiserver.entry import Entry
 from podling.apiserver.listing import ListOptions, Selection

@@ -11,6 +11,7 @@ from podling.apiserver import managed_fields
 from podling.apiserver.call import Call
 from podling.apiserver.codec import Codec, StructCodec
 from podling.apiserver.facet import Part
+from podling.apiserver.strategy import Strategy
 from podling.machinery.apply import Manager
 from podling.machinery.field_set import FieldSet
 
@@ -112,3 +113,9 @@ def _selector(selector: Any) -> str:
 
 
 SCALE = Scale()
+
+
+def facet_of(strategy: Strategy[Any]) -> Scale:
+    """What a kind's /scale shows."""
+    found: Scale = strategy.scale_facet or SCALE
+    return found

@@ -8,7 +8,8 @@ from podling.api import authentication_v1, core_v1, errors, meta_v1
 from podling.api.errors import FieldError
 from podling.api.struct import clone
 from podling.apiserver import body
-from podling.apiserver.call import Answer, Call
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call
 from podling.apiserver.codec import StructCodec
 from podling.apiserver.entry import Entry
 from podling.apiserver.facet import Facet, Settle

@@ -7,7 +7,8 @@ from typing import Any
 
 from podling.api.request import User
 from podling.apiserver import body
-from podling.apiserver.call import Answer, Call
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call
 from podling.apiserver.facet import STATUS, Facet
 from podling.apiserver.handlers import eviction, patch, pods, read, special, write
 from podling.apiserver.handlers.scale import SCALE

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 
 from podling.apiserver import listing
-from podling.apiserver.call import Answer, Call
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call
 from podling.apiserver.entry import Change
 from podling.apiserver.watch import Watch
 
@@ -31,7 +32,7 @@ async def watch(call: Call) -> Answer:
         while await call.served.ready(selection.candidates()):
             pass
     view = call.served.view
-    watch_ = (Watch if view is None else view.watch)(
+    watch_ = ((view and view.watch) or Watch)(
         cache,
         selection.scope,
         selection.matches,

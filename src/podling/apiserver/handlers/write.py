@@ -14,7 +14,8 @@ from podling.api import errors, names
 from podling.api.errors import FieldError, StatusError
 from podling.apiserver import body, managed_fields, metadata
 from podling.apiserver.admission.base import CREATE, UPDATE, Attributes
-from podling.apiserver.call import Answer, Call
+from podling.apiserver.answer import Answer
+from podling.apiserver.call import Call
 from podling.apiserver.codec import splice
 from podling.apiserver.entry import Entry
 from podling.apiserver.facet import WHOLE, Facet, Settle

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from podling.api import errors, meta_v1, registry
 from podling.api.registry import Resource
 from podling.api.request import Request, User
 from podling.api.struct import encode
-from podling.apiserver.call import Answer
+from podling.apiserver.answer import Answer
+from podling.apiserver.core import Core
 from podling.apiserver.health import version_info
 from podling.apiserver.negotiate import clauses
 from podling.apiserver.openapi import gnostic, paths, schemas
 from podling.apiserver.openapi.paths import Operation
 from podling.apiserver.openapi.schemas import Definitions, Schema
 from podling.apiserver.request_info import RequestInfo
-
-if TYPE_CHECKING:
-    from podling.apiserver.app import ApiServer
 
 V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 #: What an answer in it is called: the name above is none that a strict parser of media types takes.
@@ -38,7 +36,7 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 class OpenApi:
     """Answers /openapi/v2 and /openapi/v3."""
 
-    def __init__(self, app: ApiServer) -> None:
+    def __init__(self, app: Core) -> None:
         self._app = app
         self._made: dict[str, bytes] = {}
         self._generation = -1
