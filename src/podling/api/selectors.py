@@ -327,6 +327,19 @@ _TERM = re.compile(r"((?:[^\\,]|\\.)*\\?)(?:,|$)", re.DOTALL)
 _TERM_PARTS = re.compile(r"(.*?)(!=|==|=)(.*)", re.DOTALL)
 
 
+def pinned(text: str, field: str) -> str:
+    """The value that the field selector `text` demands of `field`, "" if it demands none or can't be read.
+
+    What may be seen is decided by this, so it reads a selector exactly as those do who select by it.
+    """
+    if field not in text:
+        return ""
+    try:
+        return parse_fields(text).exact(field) or ""
+    except SelectorError:
+        return ""
+
+
 @lru_cache(maxsize=1024)
 def parse_fields(text: str) -> FieldSelector:
     """`status.phase=Running,spec.nodeName!=a` as a selector; "" matches everything. Raises SelectorError."""

@@ -127,14 +127,14 @@ class Selection:
         self.served = served
         self.namespace = namespace if served.resource.namespaced else ""
         checks: list[Callable[[Entry], bool]] = []
-        fields = _fields(served, field_selector) if field_selector else {}
-        if self.namespace == "" and served.resource.namespaced and fields.get("metadata.namespace"):
-            self.namespace = fields["metadata.namespace"]
-        self.scope = self._scope(fields)
+        selector = _fields(served, field_selector) if field_selector else selectors.FieldSelector()
+        if self.namespace == "" and served.resource.namespaced:
+            self.namespace = selector.exact("metadata.namespace") or ""
+        self.scope = self._scope(selector)
         if self.scope.value is not None and self.namespace:
             checks.append(lambda e: e.namespace == self.namespace)
-        if field_selector and not (self.scope.key and set(fields) <= {"metadata.name", "metadata.namespace"}):
-            checks.append(_field_check(served, field_selector))
+        if not self._settled(selector):
+            checks.append(_field_check(served, selector))
         if label_selector and (check := _label_check(label_selector)) is not None:
             checks.append(check)
         self.matches: Callable[[Entry], bool] | None = None
@@ -143,14 +143,21 @@ class Selection:
         elif checks:
             self.matches = lambda e: all(check(e) for check in checks)
 
-    def _scope(self, fields: dict[str, str]) -> Scope:
-        name = fields.get("metadata.name", "")
+    def _scope(self, selector: selectors.FieldSelector) -> Scope:
+        name = selector.exact("metadata.name")
         if name and (self.namespace or not self.served.resource.namespaced):
             return Scope(key=self.served.key(self.namespace, name))
         indexed = self.served.indexed_field
-        if indexed and indexed in fields and self.served.cache.indexed:
-            return Scope(value=fields[indexed])
-        return Scope(namespace=self.namespace)
+        value = selector.exact(indexed) if indexed and self.served.cache.indexed else None
+        return Scope(namespace=self.namespace) if value is None else Scope(value=value)
+
+    def _settled(self, selector: selectors.FieldSelector) -> bool:
+        """Whether the scope says all that the field selector says."""
+        if not self.scope.key:
+            return selector.empty
+        name = self.scope.key.rpartition("/")[2]
+        said = {"metadata.name": name, "metadata.namespace": self.namespace}
+        return all(not r.negated and said.get(r.field) == r.value for r in selector.requirements)
 
     @property
     def selective(self) -> bool:
@@ -174,8 +181,8 @@ class Selection:
         return found if matches is None else [e for e in found if matches(e)]
 
 
-def _fields(served: Served, text: str) -> dict[str, str]:
-    """What a field selector demands to be equal. StatusError 400 for a field that can't be selected by."""
+def _fields(served: Served, text: str) -> selectors.FieldSelector:
+    """StatusError 400 for a field that can't be selected by."""
     try:
         selector = selectors.parse_fields(text)
     except selectors.SelectorError as error:
@@ -188,11 +195,10 @@ def _fields(served: Served, text: str) -> dict[str, str]:
                     f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
                 )
             raise bad_request(f"field label not supported: {field}")
-    return {r.field: r.value for r in selector.requirements if not r.negated}
+    return selector
 
 
-def _field_check(served: Served, text: str) -> Callable[[Entry], bool]:
-    selector = selectors.parse_fields(text)
+def _field_check(served: Served, selector: selectors.FieldSelector) -> Callable[[Entry], bool]:
     strategy, view = served.strategy, served.view
 
     def check(entry: Entry) -> bool:
@@ -269,6 +275,21 @@ def continue_expired(start: str) -> errors.StatusError:
 def selection_of(call: Call) -> Selection:
     """What the list, watch or deletecollection of `call` means."""
     info = call.info
-    if not info.field_selector and not info.label_selector:
+    fields = info.field_selector
+    if info.name:
+        fields = _of_name(info.name, fields)
+    if not fields and not info.label_selector:
         return Selection(call.served, info.namespace)
-    return Selection(call.served, info.namespace, info.label_selector, info.field_selector)
+    return Selection(call.served, info.namespace, info.label_selector, fields)
+
+
+def _of_name(name: str, fields: str) -> str:
+    """The field selector of a request for one name, in the path or in the selector. StatusError 400.
+
+    The request was authorized for this name, so that nothing else may be shown.
+    """
+    if not fields:
+        return f"metadata.name={selectors.escape(name)}"
+    if selectors.pinned(fields, "metadata.name") != name:
+        raise bad_request("fieldSelector metadata.name doesn't match requested name")
+    return fields

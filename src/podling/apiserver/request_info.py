@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from podling.api.errors import bad_request
+from podling.api.selectors import pinned
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
@@ -75,20 +76,17 @@ def resolve(method: str, path: str, query: Mapping[str, str]) -> RequestInfo:
         verb = "watch" if truthy(query.get("watch")) else "list"
     if not name and verb == "delete":
         verb = "deletecollection"
-    if verb in ("list", "watch", "deletecollection") and not by_path:
+    if verb in ("list", "watch", "deletecollection"):
         fields, labels = query.get("fieldSelector", ""), query.get("labelSelector", "")
-        if not name and verb != "deletecollection" and "metadata.name" in fields:
+        if not name and verb != "deletecollection" and not by_path:
             name = pinned_name(fields)
     return RequestInfo(verb, path, group, version, resource, subresource, namespace, name, tail, fields, labels)
 
 
 def pinned_name(field_selector: str) -> str:
     """The one name that a field selector allows, "" if it does not say."""
-    for term in field_selector.split(","):
-        key, separator, value = term.partition("=")
-        if separator and key.strip() == "metadata.name":
-            return value.removeprefix("=").strip()
-    return ""
+    name = pinned(field_selector, "metadata.name")
+    return "" if name in (".", "..") or "/" in name or "%" in name else name
 
 
 def _tail(path: str, rest: list[str]) -> str:

@@ -24,7 +24,7 @@ from podling.api.request import Request, User
 from podling.apiserver import metadata, metrics, present
 from podling.apiserver.admission.base import CONNECT, Attributes
 from podling.apiserver.answer import Answer
-from podling.apiserver.app import ApiServer
+from podling.apiserver.app import ApiServer, not_allowed
 from podling.apiserver.entry import Change, Entry
 from podling.apiserver.negotiate import PLAIN, Media, negotiate, wants_pretty
 from podling.apiserver.request_info import RequestInfo, resolve
@@ -39,8 +39,12 @@ MAX_BEHIND = 16 * 1024 * 1024
 #: Seconds that requests are given to end when the server closes.
 GRACE = 5.0
 
-#: Subresources whose connection is taken over.
-STREAMING = frozenset({"exec", "attach", "portforward", "proxy", "log"})
+#: Subresources whose connection is taken over, and by which methods.
+STREAMING: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("exec", "attach", "portforward"), ("GET", "POST")),
+    "log": ("GET",),
+    "proxy": ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"),
+}
 
 #: Answers a request whose connection is more than a request and an answer.
 Streaming = Callable[[web.BaseRequest, RequestInfo, User], Awaitable[web.StreamResponse]]
@@ -283,6 +287,8 @@ class HttpServer:
         """Give the connection to the hook, after admission has agreed."""
         if self.streaming is None:
             raise errors.path_not_found()
+        if http.method not in STREAMING[info.subresource]:
+            raise not_allowed()
         item = self.app.served[info.group, info.version, info.resource]
         if info.subresource != "log":
             attributes = Attributes(

@@ -138,3 +138,20 @@ def test_unreadable_field_selectors(text: str, message: str) -> None:
 @given(st.text(max_size=20))
 def test_escaped_values_come_back(value: str) -> None:
     assert selectors.parse_fields(f"a={selectors.escape(value)}").exact("a") == value
+
+
+@pytest.mark.parametrize(
+    ("selector", "name"),
+    [
+        ("metadata.name=a", "a"),
+        ("x=1,metadata.name==b", "b"),
+        ("metadata.name!=a", ""),
+        ("", ""),
+        (r"x!=\,metadata.name=a", ""),
+        ("metadata.name=b,metadata.name=a", "a"),
+        ("metadata.name=a=b", ""),
+        (r"metadata.name=a\,b", "a,b"),
+    ],
+)
+def test_a_field_selector_may_pin_a_value(selector: str, name: str) -> None:
+    assert selectors.pinned(selector, "metadata.name") == name

@@ -46,22 +46,6 @@ def quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def name_of(field_selector: str) -> str:
-    """The object's name if `field_selector` pins metadata.name, else ""."""
-    return pinned(field_selector, "metadata.name")
-
-
-def pinned(field_selector: str, field: str) -> str:
-    """The value that `field_selector` demands of `field` with = or ==, else ""."""
-    if field not in field_selector:
-        return ""
-    for term in field_selector.split(","):
-        key, separator, value = term.partition("=")
-        if separator and key.strip() == field:
-            return value.removeprefix("=").strip()
-    return ""
-
-
 def forbidden(attributes: Attributes, reason: str = "") -> errors.StatusError:
     """The 403 that answers a denied request, in upstream's words."""
     message = _message(attributes).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

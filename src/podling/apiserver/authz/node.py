@@ -12,8 +12,9 @@ from typing import Any
 
 from podling.api import certificates_v1, core_v1, resource_v1, storage_v1
 from podling.api.request import User
+from podling.api.selectors import pinned
 from podling.apiserver.authz import policy
-from podling.apiserver.authz.attributes import NO_OPINION, Attributes, Decision, pinned, quoted
+from podling.apiserver.authz.attributes import NO_OPINION, Attributes, Decision, quoted
 from podling.apiserver.authz.rbac import CompiledRules, keys_of
 
 NODES = "system:nodes"

@@ -123,8 +123,8 @@ async def _then(call: Call, selection: Selection, start: str, options: ListOptio
 
 def _meant(selection: Selection, entry: Entry) -> bool:
     scope, served = selection.scope, selection.served
-    if scope.key:
-        return entry.key == scope.key
+    if scope.key and entry.key != scope.key:
+        return False
     if scope.value is not None:
         field = served.indexed_field
         if served.strategy.fields(entry.object).get(field, "") != scope.value:

@@ -28,6 +28,9 @@ LOG = log.get(__name__)
 #: The API's parameters of exec and attach, and the node agent's.
 _STREAMS = (("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty"))
 
+#: What also needs the permission to create (KEP-4006).
+_CREATING = frozenset({"exec", "attach", "portforward"})
+
 
 class Streaming:
     """`apiserver.server.Streaming`: answers what is more than a request and an answer. StatusError for refusals."""
@@ -49,6 +52,9 @@ class Streaming:
         await self._proxy.close()
 
     async def __call__(self, request: web.BaseRequest, info: RequestInfo, user: User) -> web.StreamResponse:
+        if info.subresource in _CREATING and info.verb != "create":
+            # A WebSocket is opened by GET, but who may only read may not run anything.
+            self._app.authorize(user, info._replace(verb="create"))
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)

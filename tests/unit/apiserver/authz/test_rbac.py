@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from podling.api import meta_v1, rbac_v1
 from podling.api.request import User
-from podling.apiserver.authz.attributes import Attributes, forbidden, name_of
+from podling.apiserver.authz.attributes import Attributes, forbidden
 from podling.apiserver.authz.authorizer import Authorizer
 from podling.apiserver.authz.rbac import Rbac
 from podling.apiserver.authz.rules import compact, describe, uncovered
@@ -195,14 +195,6 @@ def test_denials_read_as_upstreams(attributes: Attributes, message: str) -> None
     error = forbidden(attributes)
     assert (error.status.message, error.status.code, error.status.reason) == (message, 403, "Forbidden")
     assert str(forbidden(attributes, "because")) == f"{message}: because"
-
-
-@pytest.mark.parametrize(
-    ("selector", "name"),
-    [("metadata.name=a", "a"), ("x=1,metadata.name==b", "b"), ("metadata.name!=a", ""), ("", "")],
-)
-def test_a_field_selector_may_pin_a_name(selector: str, name: str) -> None:
-    assert name_of(selector) == name
 
 
 words = st.lists(st.sampled_from(["a", "b", "c", "*"]), min_size=1, max_size=3, unique=True)
