@@ -15,6 +15,7 @@ from podling.api.registry import Resource
 from podling.api.request import LOOPBACK, Request, Response, User
 from podling.apiserver.admission.base import Chain
 from podling.apiserver.answer import Answer
+from podling.apiserver.audit.trail import current as audit_trail
 from podling.apiserver.call import Call
 from podling.apiserver.core import Admission, Authorizer, Core
 from podling.apiserver.discovery import Discovery
@@ -89,9 +90,13 @@ class ApiServer(Core):
         """A request of this process: `request.user` (or the loopback user) is trusted to be who it says."""
         user = request.user or LOOPBACK
         info = resolve(request.method, request.path, request.query)
+        if self.auditor is not None:
+            return _in_process(await self.auditor.in_process(self._answer, request, info, user))
+        return _in_process(await self._answer(request, info, user))
+
+    async def _answer(self, request: Request, info: RequestInfo, user: User) -> Answer:
         self.authorize(user, info)
-        answer = await self.dispatch(request, info, user)
-        return _in_process(answer)
+        return await self.dispatch(request, info, user)
 
     async def authenticate(self, headers: Mapping[str, str], certificate: bytes | None, path: str) -> User:
         """Who sent these headers over a connection with this certificate. StatusError 401."""
@@ -112,8 +117,11 @@ class ApiServer(Core):
         call = Call(self, request, info, user, item)
         if item.strategy.deprecation:
             call.warn(item.strategy.deprecation)
+        handler = self._handler(item, info)
+        if self.auditor is not None and (trail := audit_trail()) is not None:
+            trail.asked(request, item.strategy.deprecation or "".join(item.warnings))
         try:
-            answer = await self._handler(item, info)(call)
+            answer = await handler(call)
         except StatusError:
             raise
         except Unavailable as error:

@@ -52,6 +52,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def check(options: Options) -> None:
     """Read all that the options name, as the API server will at its start. Raises OptionError in one sentence."""
     default.check(options)
+    if options.audit_log_path or options.audit_webhook_config_file or options.audit_policy_file:
+        # Here, since an API server that records nothing need not load it.
+        from podling.apiserver.audit import setup
+
+        setup.check(options)
 
 
 class _Cached:
@@ -79,6 +84,10 @@ class Assembly:
         self.app.admission = default_chain(self.app, extra, options=settings.options)
         if settings.signing_key:
             self._set_up_tokens()
+        if settings.options.audit_policy_file:
+            from podling.apiserver.audit import setup
+
+            self.app.auditor = setup.auditor(settings.options)
 
     def _set_up_tokens(self) -> None:
         app, lookup = self.app, _Cached(self.app)
@@ -100,6 +109,8 @@ class Assembly:
 
     async def start(self) -> None:
         """Load the cache, and from it what authorization and allocation must know."""
+        if self.app.auditor is not None:
+            self.app.auditor.start()
         await self.app.start()
         for kind in Authorizer.KINDS:
             self._follow(kind, self.authorizer.observe)
@@ -124,6 +135,8 @@ class Assembly:
             await self._event_ttl.close()
         await self._custom.close()
         await self.app.close()
+        if self.app.auditor is not None:
+            await self.app.auditor.close()
 
     def _follow(self, kind: type[Any], observe: Callable[[str, Any], None]) -> None:
         """Tell of every object of a kind: those that are there, and each change at the moment it happens."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from podling import clock
 from podling.api import authentication_v1, registry
@@ -18,12 +18,16 @@ from podling.api.request import Request, Response, User
 from podling.apiserver import served as serving
 from podling.apiserver.admission.attributes import Attributes as Write
 from podling.apiserver.answer import Answer
+from podling.apiserver.audit.trail import current as audit_trail
 from podling.apiserver.authz.attributes import Attributes, Decision, forbidden
 from podling.apiserver.cache import WatchCache
 from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.served import Served
 from podling.apiserver.strategy import Strategy
 from podling.store.base import Store
+
+if TYPE_CHECKING:
+    from podling.apiserver.audit.auditor import Auditor
 
 #: May they? Decides at once, from memory.
 Authorizer = Callable[[Attributes], Decision]
@@ -71,6 +75,8 @@ class Core(ABC):
         self.token_issuer: TokenIssuer | None = None
         #: Parts of the control plane for componentstatuses: name -> what is wrong with it now, or None.
         self.components: dict[str, Callable[[], str | None]] = {}
+        #: Records requests, if that is wanted.
+        self.auditor: Auditor | None = None
         self.ready = False
         #: Counts changes of what is served, for discovery and OpenAPI documents.
         self.generation = 0
@@ -149,5 +155,7 @@ class Core(ABC):
             info.path, info.field_selector, info.label_selector,
         )  # fmt: skip
         decision = self.authorizer(attributes)
+        if self.auditor is not None and (trail := audit_trail()) is not None:
+            trail.authorized(decision.allowed, decision.reason)
         if not decision.allowed:
             raise forbidden(attributes, decision.reason)

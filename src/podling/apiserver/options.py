@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Annotated
 
 import msgspec
 
@@ -18,6 +19,10 @@ class OptionError(PodlingError):
     """A flag that does not exist, or a value that it can't have."""
 
 
+#: A number that is no duration.
+Number = Annotated[float, msgspec.Meta(ge=0)]
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Files are absolute paths on the machine of the control plane; an empty path leaves the feature off."""
 
@@ -26,6 +31,41 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     disable_admission_plugins: list[str] = []
     #: How long an event stays after its last write, in seconds; 0 keeps it for ever. Written as a duration: `1h0m0s`.
     event_ttl: float = 3600.0
+
+    #: What is recorded of requests (audit.k8s.io/v1 Policy), and where: in a file (`-`: standard output), at a webhook.
+    audit_policy_file: str = ""
+    audit_log_path: str = ""
+    audit_log_format: str = "json"
+    audit_log_version: str = "audit.k8s.io/v1"
+    #: Megabytes of a file, old files that are kept, and the days for which they are; 0 is no limit.
+    audit_log_maxsize: int = 100
+    audit_log_maxbackup: int = 100
+    audit_log_maxage: int = 366
+    audit_log_compress: bool = False
+    audit_log_mode: str = "blocking"
+    audit_log_batch_buffer_size: int = 10_000
+    audit_log_batch_max_size: int = 1
+    audit_log_batch_max_wait: float = 0.0
+    audit_log_batch_throttle_enable: bool = False
+    audit_log_batch_throttle_qps: Number = 0.0
+    audit_log_batch_throttle_burst: int = 0
+    audit_log_truncate_enabled: bool = False
+    audit_log_truncate_max_batch_size: int = 10 * 1024 * 1024
+    audit_log_truncate_max_event_size: int = 100 * 1024
+    #: A kubeconfig whose server is where events are sent.
+    audit_webhook_config_file: str = ""
+    audit_webhook_version: str = "audit.k8s.io/v1"
+    audit_webhook_initial_backoff: float = 10.0
+    audit_webhook_mode: str = "batch"
+    audit_webhook_batch_buffer_size: int = 10_000
+    audit_webhook_batch_max_size: int = 400
+    audit_webhook_batch_max_wait: float = 30.0
+    audit_webhook_batch_throttle_enable: bool = True
+    audit_webhook_batch_throttle_qps: Number = 10.0
+    audit_webhook_batch_throttle_burst: int = 15
+    audit_webhook_truncate_enabled: bool = False
+    audit_webhook_truncate_max_batch_size: int = 10 * 1024 * 1024
+    audit_webhook_truncate_max_event_size: int = 100 * 1024
 
 
 def parse(arguments: Iterable[str], base: Options | None = None) -> Options:
@@ -54,6 +94,11 @@ def _value(type_: object, name: str, text: str) -> object:
         if text.isdecimal():
             return int(text)
         raise OptionError(f"--kube-apiserver-arg {name}={text}: write a whole number that is not negative")
+    if type_ == Number:
+        try:
+            return msgspec.convert(text, Number, strict=False)
+        except msgspec.ValidationError:
+            raise OptionError(f"--kube-apiserver-arg {name}={text}: write a number that is not negative") from None
     if type_ is float:
         try:
             return times.parse_duration(text) / 1e9

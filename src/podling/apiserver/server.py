@@ -25,6 +25,7 @@ from podling.apiserver import metadata, metrics, present
 from podling.apiserver.admission.base import CONNECT, Attributes
 from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer, not_allowed
+from podling.apiserver.audit import trail as audit
 from podling.apiserver.entry import Change, Entry
 from podling.apiserver.negotiate import PLAIN, Media, negotiate, wants_pretty
 from podling.apiserver.request_info import RequestInfo, resolve
@@ -164,32 +165,50 @@ class HttpServer:
         path = unquote(target) if "%" in target else target
         media = PLAIN
         info: RequestInfo | None = None
+        trail: audit.Trail | None = None
         status = 200
         try:
             query, queries = _query(text) if text else ({}, {})
             info = resolve(http.method, path, query)
+            if self.app.auditor is not None:
+                trail = self.app.auditor.begin(info, http._message.path, headers, http.remote or "")
             user = await self.app.authenticate(headers, connection.certificate, path)
+            if trail is not None:
+                await trail.identified(user)
             self.app.authorize(user, info)
             if info.subresource in STREAMING and self._streams(info):
-                return await self._stream(http, info, user, {**query, **queries})
+                stream = await self._stream(http, info, user, {**query, **queries})
+                if trail is not None:
+                    await trail.started(stream.status)
+                return stream
             media = _media(headers, query, info)
             request = Request(http.method, path, query, queries, headers, await _body(http), None, user)
             answer = await self.app.dispatch(request, info, user)
             status = answer.status
             if answer.watch is not None:
+                if trail is not None:
+                    await trail.started(status)
                 return await self._watch(http, connection, answer, media, query)
             body = present.render(answer, media, query)
+            if trail is not None:
+                trail.answered(answer, body, media, query)
             return self._reply(http, connection, answer, media, body)
         except StatusError as error:
             status = error.code
+            if trail is not None:
+                trail.failed(error.status)
             return self._fail(http, error.status, media)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:
             LOG.exception("%s %s", http.method, path)
             status = 500
+            if trail is not None:
+                trail.panicked(error)
             return self._fail(http, errors.internal(str(error)).status, media)
         finally:
+            if trail is not None:
+                await trail.leave()
             metrics.request(http.method, info, status, clock.real_seconds() - started)
 
     # Answers
@@ -224,7 +243,7 @@ class HttpServer:
     ) -> _Written:
         keep = keep and http.keep_alive and not self._closing
         head = (
-            f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\nAudit-Id: {metadata.new_uid()}\r\n"
+            f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\nAudit-Id: {_audit_id(http)}\r\n"
             f"Cache-Control: no-cache, private\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}"
         )
         end = b"\r\n" if keep else b"Connection: close\r\n\r\n"
@@ -260,7 +279,7 @@ class HttpServer:
         warnings = "".join(f"Warning: 299 - {_quote(w)}\r\n" for w in answer.warnings)
         write(
             (
-                f"HTTP/1.1 200 OK\r\nAudit-Id: {metadata.new_uid()}\r\nCache-Control: no-cache, private\r\n"
+                f"HTTP/1.1 200 OK\r\nAudit-Id: {_audit_id(http)}\r\nCache-Control: no-cache, private\r\n"
                 f"Content-Type: application/json\r\n{warnings}Transfer-Encoding: chunked\r\n\r\n"
             ).encode()
         )
@@ -340,6 +359,12 @@ async def _body(http: web.BaseRequest) -> bytes:
     except (web.HTTPException, ValueError) as error:
         raise bad_request(str(error)) from None
     return bytes(data)
+
+
+def _audit_id(http: web.BaseRequest) -> str:
+    """What the request is known by in the audit log: as the client says, or a new one."""
+    trail = audit.current()
+    return trail.id if trail is not None else http.headers.get("audit-id") or metadata.new_uid()
 
 
 def _quote(text: str) -> str:

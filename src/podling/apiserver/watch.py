@@ -148,6 +148,12 @@ class Watch:
         if self.ended:
             on_end()
 
+    def when_ended(self, callback: Callable[[], None]) -> None:
+        """Call this at the end of a watch that is iterated, not attached."""
+        self._on_end = callback
+        if self.ended:
+            callback()
+
     def __aiter__(self) -> Watch:
         return self
 

@@ -55,6 +55,10 @@ class ApiClient:
         """A client over the same transport under another name."""
         return ApiClient(self.transport, user=self._user, agent=agent)
 
+    def as_user(self, user: User) -> ApiClient:
+        """A client over the same transport who is somebody else; in process only."""
+        return ApiClient(self.transport, user=user, agent=self._headers["user-agent"])
+
     async def close(self) -> None:
         """Close the transport, for all clients over it."""
         await self.transport.close()

@@ -14,6 +14,7 @@ from typing import Any
 
 from podling import clock, log
 from podling.api import core_v1
+from podling.api.request import User
 from podling.apiserver.assembly import Assembly, Settings
 from podling.apiserver.handlers.streaming import Streaming
 from podling.client.client import ApiClient
@@ -31,6 +32,10 @@ _log = log.get(__name__)
 
 #: Revisions older than this are forgotten, looked at this often (upstream's --etcd-compaction-interval).
 _COMPACTION_SECONDS = 300.0
+
+#: Who the parts of this process are, to admission and to the audit log. They may do everything.
+_CONTROLLERS = User("system:kube-controller-manager", ("system:masters", "system:authenticated"))
+_SCHEDULER = User("system:kube-scheduler", ("system:masters", "system:authenticated"))
 
 
 class ControlPlane:
@@ -55,7 +60,9 @@ class ControlPlane:
         )
         self.app = self._server.app
         self.client = ApiClient(self.app)
-        self.informers = Informers(self.client.with_agent("kube-controller-manager/podling"))
+        self._controllers = self.client.as_user(_CONTROLLERS)
+        self._scheduling = self.client.as_user(_SCHEDULER).with_agent("kube-scheduler/podling")
+        self.informers = Informers(self._controllers.with_agent("kube-controller-manager/podling"))
         self._tasks: list[asyncio.Task[Any]] = []
         self._recorder: Recorder | None = None
         self._manager: ControllerManager | None = None
@@ -66,12 +73,12 @@ class ControlPlane:
         ca = self._pki.ca.certificate if self._pki else b""
         front_proxy = self._pki.front_proxy_ca.certificate if self._pki else b""
         self._recorder = Recorder(
-            self.client.with_agent("kube-scheduler/podling"),
+            self._scheduling,
             "default-scheduler",
             f"default-scheduler-{self.config.name}",
             series=True,
         )
-        scheduler = Scheduler(self.client.with_agent("kube-scheduler/podling"), self.informers, self._recorder)
+        scheduler = Scheduler(self._scheduling, self.informers, self._recorder)
         signer = self._pki.ca if self._pki else None
         settings = Config(
             root_ca=ca.decode(),
@@ -79,7 +86,7 @@ class ControlPlane:
             signer=signer,
             remove_directory=None if self.config.simulate else host_paths.remove,
         )
-        self._manager = ControllerManager(self.client, settings, informers=self.informers)
+        self._manager = ControllerManager(self._controllers, settings, informers=self.informers)
         await bootstrap.run(self.client, self.config, ca=ca, front_proxy_ca=front_proxy)
         await self._manager.start()
         self._tasks = [

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from podling.apiserver.admission.attributes import CONNECT, CREATE, DELETE, UPDATE, Attributes
+from podling.apiserver.audit.trail import current as audit_trail
 from podling.apiserver.core import Core
 
 __all__ = ["CONNECT", "CREATE", "DELETE", "UPDATE", "Attributes", "Chain", "Plugin"]
@@ -64,21 +65,29 @@ class Chain:
         """Ask all that change; whether there were any. They are asked once more if one of them wants it."""
         asked = False
         mutating = self._for(attributes)[0]
-        for plugin in mutating:
-            if plugin.active:
-                await plugin.mutate(attributes)
-                asked = True
-        if attributes.reinvoke:
-            attributes.again = True
+        try:
             for plugin in mutating:
                 if plugin.active:
                     await plugin.mutate(attributes)
+                    asked = True
+            if attributes.reinvoke:
+                attributes.again = True
+                for plugin in mutating:
+                    if plugin.active:
+                        await plugin.mutate(attributes)
+        finally:
+            if attributes.annotations:
+                _record(attributes)
         return asked
 
     async def validate(self, attributes: Attributes) -> None:
-        for plugin in self._for(attributes)[1]:
-            if plugin.active:
-                await plugin.validate(attributes)
+        try:
+            for plugin in self._for(attributes)[1]:
+                if plugin.active:
+                    await plugin.validate(attributes)
+        finally:
+            if attributes.annotations:
+                _record(attributes)
 
     async def close(self) -> None:
         for plugin in self.plugins:
@@ -92,3 +101,10 @@ class Chain:
             chosen = [p for p in handling if p.mutates], [p for p in handling if p.validates]
             self._chosen[key] = chosen
         return chosen
+
+
+def _record(attributes: Attributes) -> None:
+    """What the plugins noted for the audit log goes there, also when they refuse."""
+    trail = audit_trail()
+    if trail is not None:
+        trail.annotate(attributes.annotations)

@@ -22,6 +22,7 @@ from podling.apiserver.admission import match
 from podling.apiserver.admission.base import CONNECT, CREATE, DELETE, UPDATE, Attributes, Plugin
 from podling.apiserver.admission.match_request import Seen, Wire, admission_request
 from podling.apiserver.admission.webhooks_client import Caller, CallFailure
+from podling.apiserver.audit import trail as audit
 from podling.apiserver.core import Core
 from podling.apiserver.served import Served
 from podling.machinery import json_patch, schema
@@ -126,7 +127,8 @@ class WebhookPlugin(Plugin):
         uid = metadata.new_uid()
         body = review(uid, version, seen, served)
         try:
-            answer = await self._caller.call(hook.client_config, body, float(hook.timeout_seconds or 10))
+            with audit.spending("mutating-webhook" if mutating else "validating-webhook"):
+                answer = await self._caller.call(hook.client_config, body, float(hook.timeout_seconds or 10))
         except CallFailure as error:
             raise CallingFailed(hook.name, f"failed to call webhook: {error}") from None
         try:

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from podling.api import errors
 from podling.api.request import User
+from podling.apiserver.audit.trail import current as audit_trail
 from podling.apiserver.authn import bootstrap_tokens, certificates, names
 from podling.apiserver.authn.certificates import with_authenticated
 from podling.apiserver.authn.lookup import Lookup
@@ -63,7 +64,13 @@ class Authenticator:
                 return None
         if not any(key.lower().startswith("impersonate-") for key in headers):
             return user
-        return self._impersonated(user, headers)
+        trail = audit_trail()
+        if trail is not None:
+            await trail.identified(user)
+        other = self._impersonated(user, headers)
+        if trail is not None and other is not user:
+            trail.impersonates(other)
+        return other
 
     def review(self, token: str, audiences: tuple[str, ...] = ()) -> tuple[User | None, tuple[str, ...], str]:
         """The user of a bearer token, which of `audiences` (the API server's, if none) it is for, and what is wrong."""

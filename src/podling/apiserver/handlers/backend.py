@@ -11,6 +11,7 @@ from aiohttp import web
 
 from podling.api import errors, meta_v1
 from podling.api.errors import StatusError
+from podling.apiserver.audit import trail as audit
 from podling.apiserver.handlers.kubelets import Location
 from podling.streaming import connection, upstream
 
@@ -19,6 +20,7 @@ async def join(request: web.BaseRequest, answer: upstream.Upgraded) -> web.Strea
     """Pass a granted upgrade on to the client, and copy both ways until it ends."""
     assert answer.connection is not None
     try:
+        await audit.started(101)
         client = connection.take_over(request)
         lines = [f"HTTP/1.1 101 {answer.reason or 'Switching Protocols'}"]
         lines += [f"{key}: {value}" for key, value in answer.headers.items()]

@@ -23,6 +23,7 @@ from yarl import URL
 
 from podling import log
 from podling.api import core_v1, discovery_v1, errors
+from podling.apiserver.audit import trail as audit
 from podling.apiserver.core import Core
 from podling.apiserver.handlers.backend import cancelled_with, dial_error, join, refusal
 from podling.apiserver.handlers.kubelets import Kubelets, Location
@@ -279,6 +280,7 @@ async def _copy_log(request: web.BaseRequest, answer: aiohttp.ClientResponse) ->
         return socket
     response = web.StreamResponse(headers={"Content-Type": "text/plain", "Cache-Control": "no-cache, private"})
     response.enable_chunked_encoding()
+    await audit.started(200)
     await response.prepare(request)
     async for piece in answer.content.iter_any():
         await response.write(piece)
@@ -401,6 +403,7 @@ async def _answer(
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
     if "Content-Length" not in headers and answer.status not in (204, 304) and request.method != "HEAD":
         response.enable_chunked_encoding()
+    await audit.started(answer.status)
     await response.prepare(request)
     if request.method != "HEAD":
         async for piece in answer.content.iter_any():

@@ -1,0 +1,264 @@
+"""What is known of one request, gathered on its way through the server, and the events that come of it.
+
+The server tells a trail of the request's stages; the parts that it passes find it by `current()` and tell it what they
+know. Nothing is encoded before the policy has said that it is wanted.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from podling import clock, log
+from podling.api import errors, meta_v1, times
+
+if TYPE_CHECKING:
+    from podling.api.request import Request, User
+    from podling.apiserver.answer import Answer
+    from podling.apiserver.audit.auditor import Auditor
+    from podling.apiserver.audit.event import Event
+    from podling.apiserver.negotiate import Media
+    from podling.apiserver.request_info import RequestInfo
+
+LOG = log.get(__name__)
+
+_current: ContextVar[Trail | None] = ContextVar("audit", default=None)
+
+#: Annotations that are recorded with requests' objects only.
+_REQUEST_ONLY = "patch.webhook.admission.k8s.io/"
+#: Where the time went is recorded of requests that took longer than this, in seconds.
+SLOW = 0.5
+
+_LONG_RUNNING = frozenset({"attach", "exec", "proxy", "log", "portforward"})
+_REMOVED = re.compile(r"unavailable in v(\d+\.\d+)\+")
+
+
+def current() -> Trail | None:
+    """The trail of the request that is being answered; None if it is not audited."""
+    return _current.get()
+
+
+async def started(code: int) -> None:
+    """The head of a long answer to the current request is about to be sent."""
+    trail = _current.get()
+    if trail is not None:
+        await trail.started(code)
+
+
+@contextmanager
+def spending(layer: str) -> Iterator[None]:
+    """The time of the block is that of a layer of the current request."""
+    trail = _current.get()
+    if trail is None:
+        yield
+        return
+    began = clock.elapsed()
+    try:
+        yield
+    finally:
+        trail.spent(layer, clock.elapsed() - began)
+
+
+class Trail:
+    """Made when a request arrives, and the current one until it is left."""
+
+    def __init__(self, auditor: Auditor, event: Event, info: RequestInfo) -> None:
+        self._auditor = auditor
+        self.event = event
+        self.info = info
+        self._arrived = clock.elapsed()
+        event.request_received_timestamp = times.now_micro()
+        self._decided = False
+        self._started = False
+        self._panicked = False
+        self._omit: frozenset[str] = frozenset()
+        self._omit_managed_fields = False
+        self._layers: dict[str, float] = {}
+        self._entered = _current.set(self)
+
+    @property
+    def id(self) -> str:
+        return self.event.audit_id
+
+    @property
+    def long_running(self) -> bool:
+        return self.info.verb in ("watch", "proxy") or self.info.subresource in _LONG_RUNNING
+
+    # What the server tells, in the order of a request's life
+
+    async def identified(self, user: User) -> None:
+        """Who asks is known (before impersonation). StatusError 500 if the event is lost and must not be."""
+        if self._decided:
+            return
+        from podling.apiserver.audit import event, metrics
+
+        self.spent("authentication", clock.elapsed() - self._arrived)
+        self._decide(user)
+        self.event.user = event.user_info(user)
+        if not await self._emit("RequestReceived"):
+            metrics.REJECTED.add()
+            self.event.level = "None"
+            raise errors.internal("failed to store audit event")
+
+    def impersonates(self, user: User) -> None:
+        """The user as whom the request is answered."""
+        from podling.apiserver.audit.event import user_info
+
+        self.event.impersonated_user = user_info(user)
+
+    def authorized(self, allowed: bool, reason: str) -> None:
+        decision = "allow" if allowed else "forbid"
+        self.annotate({"authorization.k8s.io/decision": decision, "authorization.k8s.io/reason": reason})
+
+    def asked(self, request: Request, deprecation: str) -> None:
+        """The request has a handler, which will read its object. `deprecation` is what clients are warned of."""
+        if self.event.level == "None":
+            return
+        from podling.apiserver.audit import objects
+
+        if deprecation:
+            self.annotate({"k8s.io/deprecated": "true"})
+            if removed := _REMOVED.search(deprecation):
+                self.annotate({"k8s.io/removed-release": removed[1]})
+        data = objects.sent(request)
+        if data is None:
+            return
+        if self.info.verb in ("create", "update") and self.event.object_ref is not None:
+            self.event.object_ref = objects.referred(self.event.object_ref, data)
+        if self.event.level != "Metadata":
+            self.event.request_object = objects.raw(data, bare=self._omit_managed_fields)
+
+    def failed(self, status: meta_v1.Status) -> None:
+        """The answer is a failure."""
+        from podling.apiserver.audit import objects
+
+        self.event.response_status = objects.response_status(status.code or 500, status)
+        if self.wants_answer:
+            self.event.response_object = objects.raw(objects.encode(status), bare=False)
+
+    def answered(self, answer: Answer, body: bytes, media: Media, query: dict[str, str]) -> None:
+        """The answer is this, and `body` is what the client gets of it."""
+        from podling.apiserver.audit import objects
+
+        self.event.response_status = objects.response_status(answer.status, answer.obj)
+        if self.wants_answer:
+            data = objects.answered(answer, body, media, query)
+            self.event.response_object = objects.raw(data, bare=self._omit_managed_fields)
+
+    def panicked(self, error: BaseException) -> None:
+        """The server broke."""
+        from podling.apiserver.audit import objects
+
+        self._panicked = True
+        message = f"APIServer panic'd: {error}"
+        status = meta_v1.Status(status="Failure", reason="InternalError", message=message, code=500)
+        self.event.response_status = objects.response_status(500, status)
+
+    async def started(self, code: int) -> None:
+        """The head of a long answer is about to be sent."""
+        if self._decided and not self._started:
+            from podling.apiserver.audit import objects
+
+            self._started = True
+            if self.event.response_status is None:
+                self.event.response_status = objects.response_status(code)
+            await self._emit("ResponseStarted")
+
+    async def leave(self) -> None:
+        """Nothing more will be sent."""
+        self.stray()
+        await self.finish()
+
+    def stray(self) -> None:
+        """What this task does next is no part of the request any more, though that goes on."""
+        _current.reset(self._entered)
+
+    async def finish(self) -> None:
+        event = self.event
+        if not self._decided:
+            # Nobody could be authenticated, which is all that there is to say.
+            self._decide(None)
+            await self.started(401)
+        elif self._panicked:
+            await self._emit("Panic")
+        elif event.level != "None":
+            if event.response_status is None:
+                from podling.apiserver.audit import objects
+
+                early = meta_v1.Status(status="Success", message="Connection closed early")
+                event.response_status = objects.response_status(200, early)
+            if self.long_running:
+                await self.started(event.response_status.code)
+            self._note_latency()
+            await self._emit("ResponseComplete")
+
+    # What others tell
+
+    def annotate(self, annotations: Mapping[str, str]) -> None:
+        """What a part of the server wants to be known. The first value of a key stays."""
+        mine = self.event.annotations
+        for key, value in annotations.items():
+            if key.startswith(_REQUEST_ONLY) and self.event.level in ("None", "Metadata"):
+                continue
+            if mine.setdefault(key, value) != value:
+                LOG.warning(
+                    'Failed to set annotations["%s"] to "%s" for audit:"%s", it has already been set to "%s"',
+                    key, value, self.id, mine[key],
+                )  # fmt: skip
+
+    def spent(self, layer: str, seconds: float) -> None:
+        """Time that a layer took; validating webhooks are asked at the same time, all others one after the other."""
+        before = self._layers.get(layer, 0.0)
+        self._layers[layer] = max(before, seconds) if layer == "validating-webhook" else before + seconds
+
+    # How it becomes events
+
+    @property
+    def wants_answer(self) -> bool:
+        """Whether the answer's object is recorded."""
+        return self.event.level == "RequestResponse" and self.info.is_resource
+
+    def _decide(self, user: User | None) -> None:
+        from podling.apiserver.audit import metrics
+
+        decision = self._auditor.rules.decide(user, self.info)
+        self._decided = True
+        self.event.level = decision.level
+        self._omit, self._omit_managed_fields = decision.omit_stages, decision.omit_managed_fields
+        metrics.LEVELS.add(decision.level)
+
+    def _note_latency(self) -> None:
+        total = clock.elapsed() - self._arrived
+        if total > SLOW and self._layers:
+            layers = {**self._layers, "total": total}
+            self.annotate({f"apiserver.latency.k8s.io/{k}": duration(v) for k, v in layers.items() if v})
+
+    async def _emit(self, stage: str) -> bool:
+        """Whether the backends took it."""
+        if self.event.level == "None" or stage in self._omit:
+            return True
+        event = copy.copy(self.event)
+        event.stage = stage
+        event.annotations = dict(self.event.annotations)
+        received = stage == "RequestReceived"
+        event.stage_timestamp = event.request_received_timestamp if received else times.now_micro()
+        return await self._auditor.emit(event)
+
+
+def duration(seconds: float) -> str:
+    """A span in Go's notation: `1.5s`, `712.345ms`, `1m2.5s`."""
+    if seconds < 1:
+        unit, size = ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
+        return f"{_plain(seconds * size)}{unit}"
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{_plain(rest)}s"
+    return f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}" if minutes else text
+
+
+def _plain(number: float) -> str:
+    return f"{number:.6f}".rstrip("0").rstrip(".")

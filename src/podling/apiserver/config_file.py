@@ -1,0 +1,56 @@
+"""Configuration files of the API server that are API objects: read, and checked for what should not be there."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from podling.api.struct import ApiStruct
+from podling.apiserver import body
+from podling.errors import PodlingError
+from podling.machinery import schema
+
+S = TypeVar("S", bound=ApiStruct)
+
+
+class ConfigFileError(PodlingError):
+    """A file that can't be used; the text names it and says why."""
+
+
+def read(path: str) -> bytes:
+    """The file's bytes. Raises ConfigFileError."""
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except OSError as error:
+        raise ConfigFileError(f"{path} can't be read: {error.strerror}") from None
+    if not data.strip():
+        raise ConfigFileError(f"{path} is empty")
+    return data
+
+
+def load(data: bytes, path: str, api_version: str, kind: str, type_: type[S]) -> tuple[S, list[str]]:
+    """The object in a file's YAML or JSON, with its unknown and duplicate fields. Raises ConfigFileError."""
+    try:
+        raw = body.load_yaml(data)
+        if not isinstance(raw, dict):
+            raise ConfigFileError(f"{path} holds no {kind}: write an object with apiVersion: {api_version}")
+        found = _check_kind(raw, path, api_version, kind)
+        obj = schema.convert(found, type_)
+    except schema.DecodeError as error:
+        raise ConfigFileError(f"{path} is no {kind}: {error}") from None
+    return obj, schema.problems(raw, type_)
+
+
+def _check_kind(raw: dict[str, Any], path: str, api_version: str, kind: str) -> dict[str, Any]:
+    said = raw.get("apiVersion"), raw.get("kind")
+    if said != (api_version, kind):
+        what = f"{said[0] or 'no apiVersion'}, {said[1] or 'no kind'}"
+        raise ConfigFileError(f"{path} says {what}: write apiVersion: {api_version} and kind: {kind}")
+    return raw
+
+
+def findings(path: str, found: list[Any]) -> ConfigFileError:
+    """Findings of validation as one error."""
+    texts = [str(f) for f in found]
+    text = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
+    return ConfigFileError(f"{path}: {text}")
