@@ -13,6 +13,7 @@ from podling.apiserver.options import OptionError, Options
         ("--event-ttl=0", "event_ttl", 0.0),
         ("enable-admission-plugins=A, B", "enable_admission_plugins", ["A", "B"]),
         ("disable-admission-plugins=", "disable_admission_plugins", []),
+        ("audit-webhook-batch-throttle-qps=0.5", "audit_webhook_batch_throttle_qps", 0.5),
     ],
 )
 def test_flags_are_upstreams(argument: str, field: str, value: Any) -> None:

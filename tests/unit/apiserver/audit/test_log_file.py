@@ -1,4 +1,3 @@
-import asyncio
 import gzip
 import json
 from datetime import UTC, datetime, timedelta
@@ -46,18 +45,19 @@ async def test_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> Non
     assert json.loads(capfdbinary.readouterr().out)["auditID"] == "1"
 
 
-def test_a_file_that_grows_too_big_is_renamed(tmp_path: Path) -> None:
-    async def main() -> None:
-        log = LogFile(str(tmp_path / "audit.log"), rotation=Rotation(size=300))
-        log.start()
-        for _ in range(3):
-            await log.write([EVENT])
-            await asyncio.sleep(1)
-        await log.close()
-
-    clock.run_virtual(main())
-    assert stamps(tmp_path / "x") == ["audit-2026-01-01T00-00-01.000.log", "audit-2026-01-01T00-00-02.000.log",
-                                      "audit.log"]  # fmt: skip
+async def test_a_file_that_grows_too_big_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = LogFile(str(tmp_path / "audit.log"), rotation=Rotation(size=300))
+    log.start()
+    for second in range(3):
+        now = datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)
+        monkeypatch.setattr(clock, "_now", lambda now=now: now)
+        await log.write([EVENT])
+    await log.close()
+    assert stamps(tmp_path / "x") == [
+        "audit-2026-01-01T00-00-01.000.log",
+        "audit-2026-01-01T00-00-02.000.log",
+        "audit.log",
+    ]
     assert all(len(p.read_text().splitlines()) == 1 for p in tmp_path.iterdir())
 
 
