@@ -62,6 +62,17 @@ STATUS: dict[str, dict[str, Any]] = {
     "VolumeAttachment": {"attached": True},
 }
 
+#: Kinds whose metadata does not change with their status.
+STATUS_ALONE = (
+    "APIService",
+    "FlowSchema",
+    "PodCertificateRequest",
+    "PriorityLevelConfiguration",
+    "ResourceClaim",
+    "ValidatingAdmissionPolicy",
+    "VolumeAttachment",
+)
+
 
 def name_of(resource: Resource, number: int) -> str:
     match resource.kind:
@@ -261,9 +272,11 @@ async def test_status(web: Web, resource: Resource) -> None:
     path = client.at(1, "status")
     assert await web.ask("GET", path) == made
     wanted = STATUS.get(resource.kind, {"conditions": [CONDITION]})
-    spec = {"spec": {"ignored": True}}
-    patched = await web.ask("PATCH", path, {"status": wanted, **spec}, headers=wire.MERGE)
+    beside = {"spec": {"ignored": True}, "metadata": {"annotations": {"patched-status": "true"}}}
+    patched = await web.ask("PATCH", path, {"status": wanted, **beside}, headers=wire.MERGE)
     assert includes(patched["status"], wanted)
+    changes = patched["metadata"].get("annotations") == {"patched-status": "true"}
+    assert changes == (resource.kind not in STATUS_ALONE)
     assert patched.get("spec") == made.get("spec")
     if resource.kind == "PodCertificateRequest":
         # What has been decided stays.
