@@ -7,6 +7,7 @@ answer carries the cache's own objects; over HTTP (`handle`) an `Answer` that `s
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from podling import log
 from podling.api import errors, meta_v1, registry
@@ -26,6 +27,9 @@ from podling.apiserver.request_info import RequestInfo, resolve
 from podling.apiserver.served import Served
 from podling.store.base import Store, Unavailable
 
+if TYPE_CHECKING:
+    from aiohttp import web
+
 LOG = log.get(__name__)
 
 #: Who is asking, by a request's headers, the DER form of its connection's verified certificate, and its path.
@@ -35,6 +39,16 @@ Authenticator = Callable[[Mapping[str, str], bytes | None, str], Awaitable[User 
 Handler = Callable[[Call], Awaitable[Answer]]
 
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+
+
+class Aggregation(Protocol):
+    """Passes requests on to the servers of `Core.remotes` (`aggregation.aggregator`)."""
+
+    async def serve(self, http: web.BaseRequest, remote: Any, info: RequestInfo, user: User) -> web.StreamResponse: ...
+
+    async def send(self, remote: Any, request: Request, info: RequestInfo, user: User) -> Answer: ...
+
+    async def end(self) -> None: ...
 
 
 class ApiServer(Core):
@@ -61,6 +75,7 @@ class ApiServer(Core):
         self.virtual: dict[tuple[str, str, str], Handler] = dict(subresources.VIRTUAL)
         #: {(qualified resource or "*", subresource): {verb: handler}}.
         self.subresources: dict[tuple[str, str], dict[str, Handler]] = dict(subresources.SUBRESOURCES)
+        self.aggregation: Aggregation | None = None
         self.discovery = Discovery(self)
         self.health = Health(self)
         self.openapi = OpenApi(self)
@@ -96,6 +111,8 @@ class ApiServer(Core):
 
     async def _answer(self, request: Request, info: RequestInfo, user: User) -> Answer:
         self.authorize(user, info)
+        if self.remotes and self.aggregation is not None and (remote := self.remote(info)) is not None:
+            return await self.aggregation.send(remote, request, info, user)
         return await self.dispatch(request, info, user)
 
     async def authenticate(self, headers: Mapping[str, str], certificate: bytes | None, path: str) -> User:
@@ -106,6 +123,14 @@ class ApiServer(Core):
         if user is None:
             raise errors.unauthorized()
         return user
+
+    def remote(self, info: RequestInfo) -> Any:
+        """Which other server a request is for, None if it is for this one."""
+        parts = info.path.split("/", 4)
+        if len(parts) > 3 and parts[1] == "apis":
+            return self.remotes.get((parts[2], parts[3]))
+        # Who serves the core group's only version serves all below /api.
+        return self.remotes.get(("", "v1")) if len(parts) > 1 and parts[1] == "api" else None
 
     async def dispatch(self, request: Request, info: RequestInfo, user: User) -> Answer:
         """Answer a request that is allowed. StatusError in every other case."""
@@ -185,6 +210,8 @@ def not_allowed() -> StatusError:
 
 def _in_process(answer: Answer) -> Response:
     """Objects as they are."""
+    if answer.relayed is not None:
+        return answer.relayed
     view = answer.served.view if answer.served is not None else None
     if answer.entry is not None:
         obj = answer.entry.object if view is None else answer.entry.shown(view)[0]

@@ -17,6 +17,8 @@ from podling.api.request import Request, User
 from podling.apiserver.admission import default
 from podling.apiserver.admission.default import default_chain
 from podling.apiserver.admission.node_restriction import NodeRestriction
+from podling.apiserver.aggregation.aggregator import Aggregator
+from podling.apiserver.aggregation.registration import Registration
 from podling.apiserver.allocators import ServiceAllocator
 from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer
@@ -45,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     node_port_range: str = "30000-32767"
     signing_key: bytes = b""
     issuer: str = "https://kubernetes.default.svc.cluster.local"
+    #: Gives the files of the certificate and key that are shown to aggregated API servers; asked when there are some.
+    proxy_client: Callable[[], tuple[str, str] | None] = lambda: None
     #: What the administrator has set.
     options: Options = Options()
 
@@ -77,6 +81,8 @@ class Assembly:
         self.settings = settings
         self.authorizer = Authorizer()
         self._custom = CustomResources(self.app)
+        self._registration = Registration(self.app, self.app.health)
+        self._aggregator = Aggregator(self.app, settings.proxy_client)
         self._event_ttl: EventTtl | None = None
         self._escalation = EscalationCheck(self.app, self.authorizer)
         self.app.authorizer = self.authorizer.authorize
@@ -128,11 +134,14 @@ class Assembly:
         if events is not None and self.settings.options.event_ttl > 0:
             self._event_ttl = EventTtl(self.app.hub, events.cache, timedelta(seconds=self.settings.options.event_ttl))
             self._event_ttl.start()
+        self._registration.start()
 
     async def close(self) -> None:
         """End all watches and timers; the store stays open."""
         if self._event_ttl is not None:
             await self._event_ttl.close()
+        await self._registration.close()
+        await self._aggregator.close()
         await self._custom.close()
         await self.app.close()
         if self.app.auditor is not None:

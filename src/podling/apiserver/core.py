@@ -69,6 +69,8 @@ class Core(ABC):
         self.authorizer = authorizer
         self.admission = admission
         self.served: dict[tuple[str, str, str], Served] = {}
+        #: Group versions that other servers serve (`aggregation.remote.Remote`); requests for them are passed on.
+        self.remotes: dict[tuple[str, str], Any] = {}
         #: What is served at paths that are no resources; the longest prefix that ends in "/" wins if none is equal.
         self.paths: dict[str, PathHandler] = {}
         #: Issues the tokens of serviceaccounts/token: (namespace, name, request) -> request with its status.

@@ -9,16 +9,17 @@ import base64
 import hashlib
 from typing import Any, NamedTuple
 
-from podling.api import errors, registry
+from podling.api import apiregistration_v1, errors
 from podling.api.registry import Resource
 from podling.api.request import Request, User
 from podling.api.struct import encode
+from podling.apiserver.aggregation import priorities
+from podling.apiserver.aggregation.priorities import Ranked
 from podling.apiserver.answer import Answer
 from podling.apiserver.core import Core
 from podling.apiserver.negotiate import clauses
 from podling.apiserver.request_info import RequestInfo
 
-_BUILTIN = frozenset(r.group for r in registry.BUILTIN)
 _GUP = ("get", "patch", "update")
 _CONNECT = ("create", "get")
 _PROXY = ("create", "delete", "get", "patch", "update")
@@ -74,9 +75,29 @@ class Discovery:
         self.address = address
         self._made: dict[Any, tuple[bytes, str]] = {}
         self._generation = -1
+        #: What APIServices say: (group priority, version priority) by group version.
+        self._priorities: dict[tuple[str, str], tuple[int, int]] = {}
+        #: Group versions that other servers serve, as aggregated discovery shows them (`aggregation.documents`).
+        self.remote: dict[tuple[str, str], dict[str, Any]] = {}
         for path in ("/api", "/apis"):
             app.paths[path] = self.answer
         app.paths["/api/"] = app.paths["/apis/"] = self.answer
+        services = app.served.get((priorities.REGISTRATION, "v1", "apiservices"))
+        if services is not None:
+            services.cache.observers.append(self._service_changed)
+
+    def forget(self) -> None:
+        """Make the documents anew when they are asked for: what they are made of has changed."""
+        self._made.clear()
+
+    def _service_changed(self, event: str, service: apiregistration_v1.APIService) -> None:
+        spec = service.spec
+        key = spec.group or "", spec.version or ""
+        before = self._priorities.pop(key, None) or priorities.default(*key)
+        if event != "DELETED":
+            self._priorities[key] = spec.group_priority_minimum, spec.version_priority
+        if before != (self._priorities.get(key) or priorities.default(*key)):
+            self.forget()
 
     async def answer(self, request: Request, info: RequestInfo, user: User) -> Answer:
         """Any discovery path."""
@@ -116,8 +137,9 @@ class Discovery:
                     ],
                 }
             case ["apis"]:
-                return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [self._group(g) for g in self._groups()]}
-            case ["apis", group] if group in self._groups():
+                groups = priorities.legacy_groups(self._ranked())
+                return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [self._group(g) for g in groups]}
+            case ["apis", group] if self._ranked(group):
                 return {"kind": "APIGroup", "apiVersion": "v1", **self._group(group)}
             case ["api", version] if version in self._versions(""):
                 return self._resource_list("", version)
@@ -125,17 +147,18 @@ class Discovery:
                 return self._resource_list(group, version)
         raise errors.path_not_found()
 
-    def _groups(self) -> list[str]:
-        return list(dict.fromkeys(r.group for r in self.resources() if r.group))
+    def _ranked(self, group: str | None = None) -> list[Ranked]:
+        """All group versions (of one group) with their priorities."""
+        found = dict.fromkeys([(r.group, r.version) for r in self.resources()] + list(self.remote))
+        return [
+            Ranked(*key, *(self._priorities.get(key) or priorities.default(*key)))
+            for key in found
+            if (key[0] == group if group is not None else key[0])
+        ]
 
     def _versions(self, group: str) -> list[str]:
-        """The preferred one first: for built-in groups as the registry has them."""
-        found = list(dict.fromkeys(r.version for r in self.resources() if r.group == group))
-        if len(found) > 1 and group not in _BUILTIN:
-            from podling.apiserver.crd.served import priority
-
-            found.sort(key=priority)
-        return found
+        """The preferred one first."""
+        return priorities.versions(self._ranked(group))
 
     def _group(self, group: str) -> dict[str, Any]:
         versions = [{"groupVersion": f"{group}/{v}", "version": v} for v in self._versions(group)]
@@ -153,7 +176,7 @@ class Discovery:
         return result if not group else {"apiVersion": "v1", **result}
 
     def _aggregate(self, path: str, version: str) -> dict[str, Any]:
-        groups = [""] if path == "/api" else self._groups()
+        groups = [""] if path == "/api" else priorities.groups(self._ranked())
         return {
             "kind": "APIGroupDiscoveryList",
             "apiVersion": f"apidiscovery.k8s.io/{version}",
@@ -164,6 +187,9 @@ class Discovery:
     def _aggregated_group(self, group: str) -> dict[str, Any]:
         versions = []
         for version in self._versions(group):
+            if (group, version) in self.remote:
+                versions.append(self.remote[group, version])
+                continue
             mine = [r for r in self.resources() if (r.group, r.version) == (group, version)]
             resources = [_aggregated_resource(r) for r in sorted(mine, key=lambda r: r.name)]
             versions.append({"version": version, "resources": resources, "freshness": "Current"})

@@ -13,7 +13,7 @@ from podling.api.struct import encode
 from podling.apiserver import metrics
 from podling.apiserver.answer import Answer
 from podling.apiserver.core import Core
-from podling.apiserver.metrics import Gauge
+from podling.apiserver.metrics import Counter, Gauge
 from podling.apiserver.request_info import RequestInfo
 
 #: The version of Kubernetes whose API is served.
@@ -47,6 +47,8 @@ class Health:
 
     def __init__(self, app: Core) -> None:
         self._app = app
+        #: Metrics of single parts of the server.
+        self.metrics: list[Counter] = []
         self._checks: dict[str, list[tuple[str, Check]]] = {"healthz": [], "livez": [], "readyz": []}
         self.add("ping", self._ping)
         self.add("log", self._ping)
@@ -122,7 +124,7 @@ class Health:
         return Answer(body=encode(version_info()))
 
     async def _metrics(self, request: Request, info: RequestInfo, user: User) -> Answer:
-        text = metrics.text([*metrics.METRICS, self._objects, self._watchers])
+        text = metrics.text([*metrics.METRICS, self._objects, self._watchers, *self.metrics])
         return Answer(body=text.encode(), headers={"content-type": "text/plain; version=0.0.4; charset=utf-8"})
 
     def _count(self) -> dict[tuple[str, ...], float]:

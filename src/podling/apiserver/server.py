@@ -152,6 +152,8 @@ class HttpServer:
         for cache in self.app.hub.caches.values():
             for watch in cache.watches():
                 watch.end()
+        if self.app.aggregation is not None:
+            await self.app.aggregation.end()
         self._server.pre_shutdown()
         await self._server.shutdown(GRACE)
         if self._listener is not None:
@@ -176,6 +178,12 @@ class HttpServer:
             if trail is not None:
                 await trail.identified(user)
             self.app.authorize(user, info)
+            if self.app.remotes and self.app.aggregation is not None and (remote := self.app.remote(info)) is not None:
+                response = await self.app.aggregation.serve(http, remote, info, user)
+                status = response.status
+                if trail is not None:
+                    trail.passed_on(status)
+                return response
             if info.subresource in STREAMING and self._streams(info):
                 stream = await self._stream(http, info, user, {**query, **queries})
                 if trail is not None:

@@ -13,6 +13,8 @@ from podling.cluster.pki import KeyPair, Pki, kubeconfig, write_kubeconfig
 PROXY_USER = "system:kube-proxy"
 #: Who the API server is when it calls a node agent.
 API_SERVER = "kube-apiserver-kubelet-client"
+#: And when it calls an aggregated API server.
+FRONT_PROXY = "front-proxy-client"
 
 
 def make(config: ClusterConfig, paths: Layout) -> None:
@@ -51,3 +53,8 @@ def api_server(pki: Pki, config: ClusterConfig) -> KeyPair:
 def kubelet_client(pki: Pki) -> KeyPair:
     """What the API server shows to node agents."""
     return pki.client("apiserver-kubelet-client", API_SERVER, ("system:masters",))
+
+
+def front_proxy_client(pki: Pki) -> KeyPair:
+    """What the API server shows to aggregated API servers: who shows it may say for whom a request is."""
+    return pki.client("front-proxy-client", FRONT_PROXY, authority=pki.front_proxy_ca)

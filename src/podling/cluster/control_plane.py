@@ -55,6 +55,7 @@ class ControlPlane:
                 node_port_range=config.node_port_range,
                 signing_key=pki.service_account_key().key if pki else b"",
                 issuer=f"https://kubernetes.default.svc.{config.cluster_domain}",
+                proxy_client=self._front_proxy,
                 options=config.kube_apiserver,
             ),
         )
@@ -66,6 +67,12 @@ class ControlPlane:
         self._tasks: list[asyncio.Task[Any]] = []
         self._recorder: Recorder | None = None
         self._manager: ControllerManager | None = None
+
+    def _front_proxy(self) -> tuple[str, str] | None:
+        if self._pki is None:
+            return None
+        pair = certificates.front_proxy_client(self._pki)
+        return str(pair.certificate_path), str(pair.key_path)
 
     async def start(self) -> None:
         await self._store.open()

@@ -74,11 +74,12 @@ Op = Put | Delete
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One change. `value` is None for a deletion."""
+    """One change. `value` is None for a deletion; `previous` is what was there before, None for a creation."""
 
     revision: int
     key: str
     value: bytes | None
+    previous: bytes | None
 
 
 class Page(msgspec.Struct, frozen=True):

@@ -111,6 +111,7 @@ def test_more_than_a_batch_go_together_in_few_commits(monkeypatch: pytest.Monkey
         async with serving(store) as client:
             for number in range(20):
                 await client.create(event(f"e{number}"))
+            await asyncio.sleep(1)  # What a server makes for itself is there.
             before = store.revision
             await asyncio.sleep(3605)
             assert await names(client) == []

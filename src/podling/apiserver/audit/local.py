@@ -26,6 +26,8 @@ async def audited(
         watch = answer.watch
         if watch is not None:
             await trail.started(answer.status)
+        elif answer.relayed is not None:
+            trail.passed_on(answer.status)
         else:
             body = objects.in_process(answer) if trail.wants_answer else b""
             trail.answered(answer, body, PLAIN, {})

@@ -149,6 +149,12 @@ class Trail:
             data = objects.answered(answer, body, media, query)
             self.event.response_object = objects.raw(data, bare=self._omit_managed_fields)
 
+    def passed_on(self, code: int) -> None:
+        """Another server answered; what, is for that one's audit log."""
+        from podling.apiserver.audit import objects
+
+        self.event.response_status = objects.response_status(code)
+
     def panicked(self, error: BaseException) -> None:
         """The server broke."""
         from podling.apiserver.audit import objects

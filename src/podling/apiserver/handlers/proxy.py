@@ -217,8 +217,8 @@ class Proxy:
     ) -> web.StreamResponse:
         scheme = "https" if destination.tls else "http"
         url = URL(f"{scheme}://{destination.authority}{target}", encoded=True)
-        body = _body(request) if request.body_exists else None
-        headers = CIMultiDict([*passed_on(request), *_forwarded(request, prefix)])
+        body = body_of(request) if request.body_exists else None
+        headers = CIMultiDict([*passed_on(request), *forwarded(request, prefix)])
         if body is not None and request.content_length is not None:
             headers["Content-Length"] = str(request.content_length)
         try:
@@ -230,7 +230,7 @@ class Proxy:
                 ssl=destination.tls if destination.tls is not None else True,
                 allow_redirects=False,
             ) as answer:
-                return await _answer(request, answer, destination, prefix)
+                return await copy_answer(request, answer, destination, prefix)
         except aiohttp.ClientError as error:
             raise unreachable(destination, error) from error
 
@@ -371,7 +371,7 @@ def passed_on(request: web.BaseRequest) -> list[tuple[str, str]]:
     return headers
 
 
-def _forwarded(request: web.BaseRequest, prefix: str) -> list[tuple[str, str]]:
+def forwarded(request: web.BaseRequest, prefix: str) -> list[tuple[str, str]]:
     before = request.headers.get("X-Forwarded-For")
     remote = request.remote or ""
     chain = f"{before}, {remote}" if before else remote
@@ -381,12 +381,12 @@ def _forwarded(request: web.BaseRequest, prefix: str) -> list[tuple[str, str]]:
     return [*headers, ("X-Forwarded-For", chain)] if chain else headers
 
 
-async def _body(request: web.BaseRequest) -> AsyncIterator[bytes]:
+async def body_of(request: web.BaseRequest) -> AsyncIterator[bytes]:
     async for piece in request.content.iter_chunked(CHUNK):
         yield piece
 
 
-async def _answer(
+async def copy_answer(
     request: web.BaseRequest, answer: aiohttp.ClientResponse, destination: Destination, prefix: str
 ) -> web.StreamResponse:
     headers = CIMultiDict(upstream.end_to_end(answer.headers.items()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any
+from typing import Any, Protocol
 
 from podling.api import errors, meta_v1, registry
 from podling.api.registry import Resource
@@ -33,6 +33,19 @@ _PATCH_TYPES = [
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
+class Others(Protocol):
+    """What other servers publish of the group versions that they serve (`aggregation.documents`)."""
+
+    def merge_into(self, swagger: dict[str, Any]) -> None:
+        """Add their paths and definitions to a v2 document."""
+
+    def v3_paths(self) -> dict[str, Any]:
+        """Their entries of the v3 index."""
+
+    async def v3(self, path: str, request: Request, user: User) -> Answer | None:
+        """One of their v3 documents, None if it is none of theirs."""
+
+
 class OpenApi:
     """Answers /openapi/v2 and /openapi/v3."""
 
@@ -40,9 +53,16 @@ class OpenApi:
         self._app = app
         self._made: dict[str, bytes] = {}
         self._generation = -1
+        #: None while this server is the only one.
+        self.others: Others | None = None
         app.paths["/openapi/v2"] = self._v2
         app.paths["/openapi/v3"] = self._v3_index
         app.paths["/openapi/v3/"] = self._v3
+
+    def forget(self) -> None:
+        """Make the merged document anew when it is asked for: another server's has changed."""
+        for name in ("v2", "v2.pb"):
+            self._made.pop(name, None)
 
     def _document(self, name: str) -> bytes:
         if self._generation != self._app.generation:
@@ -72,7 +92,7 @@ class OpenApi:
         else:
             raise errors.not_acceptable("only the following media types are accepted: application/json")
         body = self._document("v2.pb" if kind == V2_PROTOBUF else "v2")
-        return _cached(request, body, _V2_PROTOBUF_ANSWER if kind == V2_PROTOBUF else kind)
+        return cached(request, body, _V2_PROTOBUF_ANSWER if kind == V2_PROTOBUF else kind)
 
     def _swagger(self) -> dict[str, Any]:
         definitions = self._definitions(2)
@@ -85,12 +105,15 @@ class OpenApi:
                 }
         definitions.add(meta_v1.DeleteOptions)
         definitions.add(meta_v1.Status)
-        return {
+        swagger = {
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": version_info().git_version},
             "paths": dict(sorted(operations.items())),
             "definitions": dict(sorted(definitions.schemas.items())),
         }
+        if self.others is not None:
+            self.others.merge_into(swagger)
+        return swagger
 
     def _operation2(self, o: Operation, definitions: Definitions) -> dict[str, Any]:
         parameters = [_option(p, 2) for p in o.options]
@@ -116,18 +139,21 @@ class OpenApi:
     # v3
 
     async def _v3_index(self, request: Request, info: RequestInfo, user: User) -> Answer:
-        found = {}
+        found = self.others.v3_paths() if self.others is not None else {}
         for group, version in self._group_versions():
             path = f"apis/{group}/{version}" if group else f"api/{version}"
             found[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={self._hash(group, version)}"}
-        return _cached(request, encode({"paths": found}), "application/json")
+        return cached(request, encode({"paths": found}), "application/json")
 
     async def _v3(self, request: Request, info: RequestInfo, user: User) -> Answer:
         path = info.path.removeprefix("/openapi/v3/").strip("/")
         known = {f"apis/{g}/{v}" if g else f"api/{v}" for g, v in self._group_versions()}
         if path not in known:
-            raise errors.path_not_found()
-        return _cached(request, self._document(path), "application/json", forever="hash" in request.query)
+            theirs = await self.others.v3(path, request, user) if self.others is not None else None
+            if theirs is None:
+                raise errors.path_not_found()
+            return theirs
+        return cached(request, self._document(path), "application/json", forever="hash" in request.query)
 
     def _openapi(self, path: str) -> dict[str, Any]:
         *_, group, version = ["", *path.split("/")] if path.startswith("apis/") else ["", "", path.rpartition("/")[2]]
@@ -240,7 +266,8 @@ def _path_parameter(name: str, flavour: int) -> dict[str, Any]:
     return {**result, "schema": {"type": "string", "uniqueItems": True}}
 
 
-def _cached(request: Request, body: bytes, kind: str, *, forever: bool = False) -> Answer:
+def cached(request: Request, body: bytes, kind: str, *, forever: bool = False) -> Answer:
+    """A document with its ETag, or that the client has it already."""
     etag = f'"{hashlib.sha256(body).hexdigest().upper()}"'
     headers = {"content-type": kind, "ETag": etag, "Vary": "Accept"}
     if forever:

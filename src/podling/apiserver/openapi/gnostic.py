@@ -1,6 +1,7 @@
 """The v2 document in protobuf: the messages of gnostic's OpenAPIv2.proto, which kubectl asks for first.
 
-Only what our documents contain is written. A message is a table from key to (field number, how the value is written).
+A message is a table from key to (field number, how the value is written). What no table knows is left out: documents of
+other servers are merged into ours.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ def _any(value: Any) -> bytes:
     return _delimited(2, encode(value) + b"\n")
 
 
+def _value(value: Any) -> bytes:
+    """As `_any`; a list is one value."""
+    return _any(value)
+
+
 def _named(name: str, value: bytes) -> bytes:
     return _delimited(1, name.encode()) + _delimited(2, value)
 
@@ -49,6 +55,8 @@ def _fields(value: dict[str, Any], table: dict[str, tuple[int, Writer | type]], 
         if key.startswith("x-"):
             out += _delimited(extension, _named(key, _any(item)))
             continue
+        if key not in table:
+            continue
         number, writer = table[key]
         if writer is bool:
             if item:
@@ -57,7 +65,7 @@ def _fields(value: dict[str, Any], table: dict[str, tuple[int, Writer | type]], 
             out += varint(number << 3) + varint(item)
         elif writer is float:
             out += varint(number << 3 | 1) + struct.pack("<d", item)
-        elif isinstance(item, list):
+        elif isinstance(item, list) and writer is not _value:
             for one in item:
                 out += _delimited(number, writer(one))
         else:
@@ -84,7 +92,7 @@ _SCHEMA: dict[str, tuple[int, Writer | type]] = {
     "format": (2, _text),
     "title": (3, _text),
     "description": (4, _text),
-    "default": (5, _any),
+    "default": (5, _value),
     "multipleOf": (6, float),
     "maximum": (7, float),
     "exclusiveMaximum": (8, bool),
@@ -103,9 +111,11 @@ _SCHEMA: dict[str, tuple[int, Writer | type]] = {
     "additionalProperties": (21, _additional),
     "type": (22, lambda value: _delimited(1, _text(value))),
     "items": (23, lambda value: _delimited(1, _schema(value))),
+    "allOf": (24, _schema),
     "properties": (25, _named_schemas),
+    "readOnly": (27, bool),
     "externalDocs": (28, lambda value: _fields(value, _DOCS, 3)),
-    "example": (29, _any),
+    "example": (29, _value),
 }
 _DOCS: dict[str, tuple[int, Writer | type]] = {"description": (1, _text), "url": (2, _text)}
 
@@ -115,8 +125,8 @@ _PARAMETER: dict[str, tuple[int, Writer | type]] = {
     "description": (3, _text),
     "name": (4, _text),
 }
-_QUERY = {**_PARAMETER, "type": (6, _text), "uniqueItems": (20, bool)}
-_PATH = {**_PARAMETER, "type": (5, _text), "uniqueItems": (19, bool)}
+_QUERY = {**_PARAMETER, "type": (6, _text), "format": (7, _text), "uniqueItems": (20, bool)}
+_PATH = {**_PARAMETER, "type": (5, _text), "format": (6, _text), "uniqueItems": (19, bool)}
 _BODY: dict[str, tuple[int, Writer | type]] = {
     "description": (1, _text),
     "name": (2, _text),
@@ -151,6 +161,7 @@ def _responses(value: dict[str, Any]) -> bytes:
 
 _OPERATION: dict[str, tuple[int, Writer | type]] = {
     "tags": (1, _text),
+    "summary": (2, _text),
     "description": (3, _text),
     "operationId": (5, _text),
     "produces": (6, _text),
@@ -158,6 +169,7 @@ _OPERATION: dict[str, tuple[int, Writer | type]] = {
     "parameters": (8, _parameter),
     "responses": (9, _responses),
     "schemes": (10, _text),
+    "deprecated": (11, bool),
 }
 
 
@@ -170,6 +182,8 @@ _PATH_ITEM: dict[str, tuple[int, Writer | type]] = {
     "put": (3, _operation),
     "post": (4, _operation),
     "delete": (5, _operation),
+    "options": (6, _operation),
+    "head": (7, _operation),
     "patch": (8, _operation),
     "parameters": (9, _parameter),
 }

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from podling.api import apiregistration_v1 as v1
-from podling.api import names
+from podling.api import names, times
 from podling.apiserver.resources import printing
-from podling.apiserver.strategy import Context, Strategy
+from podling.apiserver.strategy import Column, Context, Strategy
 from podling.machinery.validation import Findings, Path, each, invalid, not_supported, quote, required
 
 _SPEC = Path("spec")
@@ -19,7 +19,12 @@ _STATUSES = ("True", "False", "Unknown")
 class APIServiceStrategy(Strategy[v1.APIService]):
     has_status = True
     unconditional_update = False
-    columns = (printing.NAME, printing.text("Service"), printing.text("Available"), printing.AGE)
+    columns = (
+        printing.NAME,
+        Column("Service", description="The reference to the service that hosts this API endpoint."),
+        Column("Available", description="Whether this service is available."),
+        printing.AGE,
+    )
 
     def default(self, obj: v1.APIService) -> None:
         if obj.spec.service is not None and obj.spec.service.port is None:
@@ -31,6 +36,7 @@ class APIServiceStrategy(Strategy[v1.APIService]):
             condition = v1.APIServiceCondition(
                 type="Available",
                 status="True",
+                last_transition_time=times.format(context.now),
                 reason="Local",
                 message="Local APIServices are always available",
             )
@@ -58,6 +64,11 @@ class APIServiceStrategy(Strategy[v1.APIService]):
     def validate_update(self, new: v1.APIService, old: v1.APIService) -> Findings:
         return self.validate(new)
 
+    def prepare_status_update(self, new: v1.APIService, old: v1.APIService, context: Context) -> None:
+        meta = old.metadata
+        new.metadata.labels, new.metadata.annotations = meta.labels, meta.annotations
+        new.metadata.finalizers, new.metadata.owner_references = meta.finalizers, meta.owner_references
+
     def validate_status_update(self, new: v1.APIService, old: v1.APIService) -> Findings:
         at = Path("status").child("conditions")
         return [
@@ -74,7 +85,7 @@ class APIServiceStrategy(Strategy[v1.APIService]):
         available = next((c for c in obj.status.conditions or () if c.type == "Available"), None)
         state = "Unknown" if available is None else available.status
         if available is not None and state != "True":
-            state = f"{state} ({available.reason or ''})"
+            state = f"{state} ({available.reason})" if available.reason else state
         return [
             printing.name(obj.metadata),
             f"{service.namespace or ''}/{service.name or ''}" if service else "Local",
