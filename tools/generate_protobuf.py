@@ -1,13 +1,14 @@
 """Generates src/podling/apiserver/protobuf_fields.txt: the field numbers of the API types in protobuf.
 
-    python tools/generate_protobuf.py API APIMACHINERY           write the table
-    python tools/generate_protobuf.py API APIMACHINERY --check   exit 1 if it is not what would be written
+    python tools/generate_protobuf.py API APIMACHINERY EXTENSIONS AGGREGATOR            write the table
+    python tools/generate_protobuf.py API APIMACHINERY EXTENSIONS AGGREGATOR --check    exit 1 if it would differ
 
-API and APIMACHINERY are source trees of k8s.io/api and k8s.io/apimachinery. Only the numbers are taken, from the tags
-of the Go types: what a field holds is known from the generated classes. A line is a message:
+The source trees are those of k8s.io/api, apimachinery, apiextensions-apiserver and kube-aggregator. Only the numbers
+are taken, from the tags of the Go types: what a field holds is known from the generated classes. A line is a message:
 
     core_v1.Volume 1=name 2>core_v1.VolumeSource        `=` a field, `*` one that may be absent though it has a zero
-                                                        value, `>` a message whose fields belong to this one
+                                                        value, `>` a message whose fields belong to this one, `|` a
+                                                        message for a JSON schema or something else in its place
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ STRUCT = re.compile(r"^type (\w+) struct \{\n(.*?)^\}", re.M | re.S)
 FIELD = re.compile(
     r"^\s*(?:(\w+)\s+)?(\S+)\s+`json:\"([^\"]*)\"(?:[^`]*?)protobuf:\"(\w+),(\d+),(\w+)[^\"]*\"[^`]*`", re.M
 )
+UNION = re.compile(r"JSONSchema(PropsOr|Dependencies)")
 IMPORT = re.compile(r"^\s*(?:(\w+)\s+)?\"k8s\.io/(api|apimachinery)/([\w/]+)\"", re.M)
 
 
@@ -49,18 +51,24 @@ def lines_of(source: str, here: str) -> list[str]:
                 package, dot, plain = type_.lstrip("*").rpartition(".")
                 fields.append(f"{number}>{aliases.get(package, here) if dot else here}.{plain or own}")
             else:
-                fields.append(f"{number}{'*' if type_.startswith('*') else '='}{wire}")
+                sign = "|" if UNION.search(type_) else "*" if type_.startswith("*") else "="
+                fields.append(f"{number}{sign}{wire}")
         if fields:
             found.append(f"{here}.{name} {' '.join(fields)}")
     return found
 
 
 def main() -> int:
-    api, machinery = Path(sys.argv[1]), Path(sys.argv[2])
+    api, machinery, extensions, aggregator = map(Path, sys.argv[1:5])
+    groups = [
+        *(api / group for group in GROUPS),
+        extensions / "pkg/apis/apiextensions/v1",
+        aggregator / "pkg/apis/apiregistration/v1",
+    ]
     lines = []
-    for group in GROUPS:
-        for file in sorted((api / group).glob("types*.go")):
-            lines += lines_of(file.read_text(), module(group))
+    for group in groups:
+        for file in sorted(group.glob("types*.go")):
+            lines += lines_of(file.read_text(), module(str(group)))
     meta = machinery / "pkg/apis/meta/v1"
     for file in ("types.go",):
         lines += lines_of((meta / file).read_text(), "meta_v1")

@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
-from podling import clock
 from podling.api import apiextensions_v1 as v1
-from podling.api.errors import StatusError
-from podling.api.request import LOOPBACK, Request, Response
-from podling.cluster.inprocess import Cluster
+from tests.conformance import whole
 
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 GROUP = "stable.example.com"
-MERGE = {"content-type": "application/merge-patch+json"}
-APPLY = {"content-type": "application/apply-patch+yaml"}
+MERGE, APPLY = whole.MERGE, whole.APPLY
 ANYTHING = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
 
 
-class Api:
-    """Requests to a cluster as they come over the network, and what is answered, as JSON."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-
-    async def send(self, method: str, path: str, body: Any = None, **more: Any) -> Response:
-        request = Request(method, path, more.pop("query", {}), headers=more.pop("headers", {}), user=LOOPBACK)
-        if body is not None:
-            request.body = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        return await self.cluster.client.transport.send(request)
-
-    async def ask(self, method: str, path: str, body: Any = None, **more: Any) -> Any:
-        answer = await self.send(method, path, body, **more)
-        if answer.body is not None:
-            return json.loads(answer.body)
-        found = answer.objects if answer.objects is not None else answer.obj
-        return json.loads(msgspec.json.encode(found))
-
-    async def refused(self, method: str, path: str, body: Any = None, **more: Any) -> str:
-        try:
-            answer = await self.send(method, path, body, **more)
-        except StatusError as error:
-            return str(error)
-        raise AssertionError(f"{method} {path} was not refused: {answer}")
+class Api(whole.Api):
+    """Requests to a cluster, with what custom resources need."""
 
     async def define(self, raw: dict[str, Any]) -> str:
         """Create a definition and wait until it is established; gives its name."""
@@ -54,7 +24,8 @@ class Api:
         await self.cluster.until(v1.CustomResourceDefinition, name, established)
         return str(name)
 
-    async def gone(self, name: str) -> None:
+    async def undefined(self, name: str) -> None:
+        """Wait until there is no such definition."""
         await self.cluster.gone(v1.CustomResourceDefinition, name)
 
 
@@ -84,12 +55,8 @@ def version(
 def virtual(test: Callable[[Api], Awaitable[None]]) -> Callable[[], None]:
     """A test of a whole cluster on virtual time."""
 
-    def run() -> None:
-        async def main() -> None:
-            async with Cluster() as cluster:
-                await test(Api(cluster))
-
-        clock.run_virtual(main())
+    async def run(api: whole.Api) -> None:
+        await test(Api(api.cluster))
 
     run.__name__, run.__doc__ = test.__name__, test.__doc__
-    return run
+    return whole.virtual(run)

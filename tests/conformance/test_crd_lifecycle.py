@@ -27,7 +27,7 @@ def foo(name: str, **more: Any) -> dict[str, Any]:
 async def test_creating_and_deleting_definitions(api: Api) -> None:
     name = await api.define(foos())
     await api.ask("DELETE", f"{DEFINITIONS}/{name}")
-    await api.gone(name)
+    await api.undefined(name)
 
 
 @virtual
@@ -41,7 +41,7 @@ async def test_listing_and_deleting_definitions_by_label(api: Api) -> None:
     assert len(await api.ask("GET", DEFINITIONS, query=query)) == 10
     await api.ask("DELETE", DEFINITIONS, query=query)
     for n in range(10):
-        await api.gone(f"things{n}.{GROUP}")
+        await api.undefined(f"things{n}.{GROUP}")
     assert [c["metadata"]["name"] for c in await api.ask("GET", DEFINITIONS)] == [f"foos.{GROUP}"]
 
 

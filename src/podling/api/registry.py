@@ -92,7 +92,16 @@ def _rows() -> list[Resource]:
         row("endpoints", "Endpoints", short=("ep",)),
         row("events", "Event", short=("ev",)),
         row("limitranges", "LimitRange", short=("limits",)),
-        row("namespaces", "Namespace", "status", "finalize", short=("ns",), **cluster),
+        row(
+            "namespaces",
+            "Namespace",
+            "status",
+            "finalize",
+            short=("ns",),
+            # Deleted one by one only.
+            verbs=tuple(v for v in VERBS if v != "deletecollection"),
+            **cluster,
+        ),
         row("nodes", "Node", "status", "proxy", short=("no",), **cluster),
         row("persistentvolumeclaims", "PersistentVolumeClaim", "status", short=("pvc",)),
         row("persistentvolumes", "PersistentVolume", "status", short=("pv",), **cluster),

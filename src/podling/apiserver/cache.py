@@ -303,7 +303,7 @@ class WatchCache:
             found.setdefault(prefix, set()).add(key)
             cache = self.caches.get(prefix)
             if cache is None:
-                self._take_unclaimed(prefix, key, Event(kv.mod_revision, kv.key, kv.value, None))
+                self._take_unclaimed(prefix, key, Event(kv.mod_revision, kv.key, kv.value))
                 continue
             old = cache.get(key)
             if old is None or old.revision != kv.mod_revision:

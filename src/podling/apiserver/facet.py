@@ -70,7 +70,7 @@ class Facet:
 
 
 class Status(Facet):
-    """/status: everything else stays, but for metadata's labels and annotations."""
+    """/status: everything else stays, but for metadata's labels and annotations, which most kinds let change."""
 
     def settle(self, call: Call) -> Settle:
         strategy = call.served.strategy
@@ -79,6 +79,8 @@ class Status(Facet):
             for field in new.__struct_fields__:
                 if field not in ("metadata", "status"):
                     setattr(new, field, getattr(old, field))
+            for field in strategy.kept_by_status:
+                setattr(new.metadata, field, getattr(old.metadata, field))
             strategy.prepare_status_update(new, old, context)
             return strategy.validate_status_update(new, old)
 

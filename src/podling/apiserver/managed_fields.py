@@ -181,10 +181,10 @@ def name_of(call: Call) -> str:
     return _from_agent(call.request.headers.get("user-agent", ""))
 
 
+_WIRE = {"owner_references": "ownerReferences"}
 #: What else a subresource's writes do not change, besides what `_resets` says of all kinds.
 _RESETS: dict[tuple[str, str], tuple[tuple[str, ...], ...]] = {
-    ("pods", "status"): (("f:metadata", "f:deletionTimestamp"), ("f:metadata", "f:ownerReferences")),
-    ("deployments.apps", "status"): (("f:metadata", "f:labels"),),
+    ("pods", "status"): (("f:metadata", "f:deletionTimestamp"),),
     ("certificatesigningrequests.certificates.k8s.io", "status"): (("f:status", "f:conditions"),),
     ("certificatesigningrequests.certificates.k8s.io", "approval"): (("f:spec",), ("f:status", "f:certificate")),
 }
@@ -209,6 +209,7 @@ def _resets(served: Served, subresource: str, names: tuple[str, ...], *, typed: 
     if subresource == "status":
         kept = ("kind", "apiVersion", "metadata", "status") if typed else ("kind", "apiVersion", "status")
         paths = [(f"f:{name}",) for name in names if name not in kept]
+        paths += [("f:metadata", f"f:{_WIRE.get(name, name)}") for name in served.strategy.kept_by_status]
     elif subresource != "approval" and served.strategy.has_status:
         paths = [("f:status",)]
     return FieldSet([*paths, *_RESETS.get((served.resource.qualified, subresource), ())])

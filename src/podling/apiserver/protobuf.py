@@ -63,7 +63,7 @@ def _tables() -> dict[str, str]:
 
 @cache
 def _table(name: str) -> dict[int, tuple[str, str]]:
-    """Of a message: field number -> (`=`, `*` or `>`, wire name or message)."""
+    """Of a message: field number -> (`=`, `*`, `|` or `>`, wire name or message)."""
     found = {}
     for item in _tables().get(name, "").split():
         at = next(i for i, c in enumerate(item) if not c.isdigit())
@@ -122,15 +122,15 @@ def _message(data: bytes, type_: type[Any], name: str) -> dict[str, Any]:
             continue
         if field.name == "fieldsV1":
             found[wire] = _raw(raw)
+        elif how == "|" and field.shape == "map":
+            key, value = _entry(raw)
+            found.setdefault(wire, {})[key] = _alternative(value, wire, type_, name)
+        elif how == "|":
+            found[wire] = _alternative(raw, wire, type_, name)
         elif field.shape == "list":
             found.setdefault(wire, []).append(_value(raw, field))
         elif field.shape == "map":
-            key, value = "", b""
-            for part, item in _scan(raw):
-                if part == 1:
-                    key = item.decode()
-                else:
-                    value = item
+            key, value = _entry(raw)
             found.setdefault(wire, {})[key] = _value(value, field)
         else:
             value = _value(raw, field)
@@ -138,6 +138,28 @@ def _message(data: bytes, type_: type[Any], name: str) -> dict[str, Any]:
             if value or value == {} or how == "*":
                 found[wire] = value
     return found
+
+
+def _entry(raw: bytes) -> tuple[str, bytes]:
+    """Key and value of a map's entry."""
+    key, value = "", b""
+    for part, item in _scan(raw):
+        if part == 1:
+            key = item.decode()
+        else:
+            value = item
+    return key, value
+
+
+def _alternative(raw: bytes, wire: str, type_: type[Any], name: str) -> Any:
+    """A JSON schema, or what stands in its place: whether anything goes, a list of schemas, names of properties."""
+    parts = list(_scan(raw))
+    first, second = ([value for number, value in parts if number == n] for n in (1, 2))
+    if wire in ("additionalProperties", "additionalItems"):
+        return _message(second[0], type_, name) if second else bool(first and first[0])
+    if not second:
+        return _message(first[0], type_, name) if first else None
+    return [v.decode() if wire == "dependencies" else _message(v, type_, name) for v in second]
 
 
 def _value(raw: Any, field: typeinfo.FieldInfo) -> Any:

@@ -57,6 +57,21 @@ RETURNS_DELETED = frozenset(
 )  # fmt: skip
 
 
+_WRITABLE = ("labels", "annotations", "finalizers", "owner_references")
+#: What of an object's metadata a write of /status leaves as it was: nothing, unless it stands here.
+KEPT_BY_STATUS = {
+    "apiservices.apiregistration.k8s.io": _WRITABLE,
+    "deployments.apps": ("labels",),
+    "flowschemas.flowcontrol.apiserver.k8s.io": _WRITABLE,
+    "podcertificaterequests.certificates.k8s.io": _WRITABLE,
+    "pods": ("owner_references",),
+    "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io": _WRITABLE,
+    "resourceclaims.resource.k8s.io": _WRITABLE,
+    "validatingadmissionpolicies.admissionregistration.k8s.io": _WRITABLE,
+    "volumeattachments.storage.k8s.io": _WRITABLE,
+}
+
+
 #: Subresources whose methods are not named as they are.
 _SUBRESOURCES = {"ephemeralcontainers": "ephemeral_containers"}
 
@@ -108,6 +123,7 @@ class Strategy(Generic[T]):
         self.resource = resource
         #: metadata.generation counts the changes of `desired`.
         self.has_generation = resource.qualified in GENERATION
+        self.kept_by_status = KEPT_BY_STATUS.get(resource.qualified, ())
         #: What happens to dependents if a delete request does not say: Background, Orphan, "" (it may not say either).
         self.default_propagation = PROPAGATION.get(resource.qualified, "Background")
         #: DELETE answers with the object that was removed instead of a Status.

@@ -1,8 +1,10 @@
 """The supervisor: starts a cluster's processes, starts them again when they die, and takes them down.
 
-It imports what the parts share and forks them: they start in milliseconds and share that memory. It holds no thread,
-no event loop and no connection, and sleeps until a signal comes (they arrive as bytes in a pipe). On Linux the parts
-die with it (PR_SET_PDEATHSIG); containers don't: they belong to their conmon, and the next start adopts them.
+It imports what the parts share and forks them: they start fast and share that memory. The control plane is forked first
+and imports the rest of what it needs by itself, while the supervisor goes on to import what all node agents share: two
+cores are busy, and neither carries the other's code. It holds no thread, no event loop and no connection, and sleeps
+until a signal comes (they arrive as bytes in a pipe). On Linux the parts die with it (PR_SET_PDEATHSIG); containers
+don't: they belong to their conmon, and the next start adopts them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from podling import log
@@ -25,7 +28,7 @@ from podling.cluster.config import ClusterConfig, Layout, load
 
 _log = log.get(__name__)
 
-#: What all parts use: imported before forking, so that it is loaded once and shared.
+#: What all parts use: imported before the first is forked, so that it is loaded once and shared.
 SHARED_MODULES = (
     "asyncio",
     "aiohttp.web",
@@ -38,8 +41,8 @@ SHARED_MODULES = (
     "podling.client.client",
     "podling.client.http",
     "podling.client.informer",
-    "podling.cluster.control_plane",
 )
+#: What all node agents use: imported before the first of them is forked.
 REAL_MODULES = ("podling.cluster.node", "podling.runtime.oci", "podling.proxy.proxier", "podling.dns.server")
 SIMULATED_MODULES = ("podling.cluster.simulation",)
 #: A part that lived this long before it died is started again at once; a shorter life waits, twice as long each time.
@@ -54,11 +57,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Part:
-    """A process of the cluster: `run` is called in the child and is its whole life."""
+    """A process of the cluster: `run` is called in the child and is its whole life; `modules` its kind shares."""
 
-    def __init__(self, name: str, run: Callable[[], None]) -> None:
+    def __init__(self, name: str, run: Callable[[], None], modules: tuple[str, ...] = ()) -> None:
         self.name = name
         self.run = run
+        self.modules = modules
         self.pid = 0
         self.started = 0.0
         self.start_at = 0.0
@@ -108,6 +112,7 @@ class Supervisor:
         return min(waits) if waits else None
 
     def _fork(self, part: Part) -> None:
+        share(part.modules)
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
@@ -231,21 +236,40 @@ def running_pid(paths: Layout) -> int | None:
     return None
 
 
+def share(modules: tuple[str, ...]) -> None:
+    """Import modules for all children to come. What is loaded is never collected: the collector would write to every
+    page, and end the sharing."""
+    if all(module in sys.modules for module in modules):
+        return
+    for module in modules:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
+
+
 def parts(config: ClusterConfig, paths: Layout) -> list[Part]:
     """The control plane first, then the node agents; simulated nodes share one process."""
-    from podling.cluster import control_plane
 
-    made = [Part("control-plane", lambda: control_plane.run(config, paths))]
-    if config.simulate:
+    def control_plane() -> None:
+        from podling.cluster import control_plane
+
+        control_plane.run(config, paths)
+
+    def simulated() -> None:
         from podling.cluster import simulation
 
-        made.append(Part("nodes", lambda: simulation.run(config, paths)))
-    else:
+        simulation.run(config, paths)
+
+    def node(index: int) -> None:
         from podling.cluster import node
 
-        for index, name in enumerate(config.node_names):
-            made.append(Part(name, lambda index=index: node.run(config, paths, index)))  # type: ignore[misc]
-    return made
+        node.run(config, paths, index)
+
+    if config.simulate:
+        agents = [Part("nodes", simulated, SIMULATED_MODULES)]
+    else:
+        agents = [Part(name, partial(node, index), REAL_MODULES) for index, name in enumerate(config.node_names)]
+    return [Part("control-plane", control_plane), *agents]
 
 
 def main(paths: Layout) -> int:
@@ -258,11 +282,7 @@ def main(paths: Layout) -> int:
     if held is None or config is None:
         return 1
     ground = _fork_child(lambda: _lay_ground(config, paths))
-    for module in SHARED_MODULES + (SIMULATED_MODULES if config.simulate else REAL_MODULES):
-        importlib.import_module(module)
-    # What is loaded now is never collected: the collector would write to every page and end the sharing.
-    gc.collect()
-    gc.freeze()
+    share(SHARED_MODULES)
     if os.waitstatus_to_exitcode(os.waitpid(ground, 0)[1]):
         progress.report("failed", f"{last_line(paths.log('supervisor'))} (in {paths.log('supervisor')})")
         return 1

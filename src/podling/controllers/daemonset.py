@@ -128,6 +128,7 @@ class DaemonSetController(Controller):
         nodes = self._nodes.list()
         problem: Exception | None = None
         placed = await self._placed(ds)
+        await self._merge(past, current, placed)
         if self._expectations.satisfied(key):
             problem = await self._act(key, ds, template, nodes, placed, hashed)
         if problem is None and self._expectations.satisfied(key) and rules.is_rolling(ds):
@@ -143,6 +144,20 @@ class DaemonSetController(Controller):
             self.queue.add_after(key, wait)
         if problem is not None:
             raise problem
+
+    async def _merge(self, past: history.History, current: apps_v1.ControllerRevision, placed: rules.Placed) -> None:
+        """Of several revisions of one template the newest stays: pods of the others take its label, and run on."""
+        others = [r for r in past.same() if r.metadata.name != current.metadata.name]
+        hashes = {(r.metadata.labels or {}).get(history.LABEL) for r in others}
+        kept = (current.metadata.labels or {}).get(history.LABEL)
+        for pods in placed.values() if others else ():
+            for at, pod in enumerate(pods):
+                mine = (pod.metadata.labels or {}).get(history.LABEL)
+                if mine != kept and mine in hashes:
+                    patch = {"metadata": {"labels": {history.LABEL: kept}}}
+                    meta = pod.metadata
+                    pods[at] = await self.client.patch(core_v1.Pod, meta.name or "", meta.namespace, patch)
+        await past.delete(others)
 
     async def _placed(self, ds: apps_v1.DaemonSet) -> rules.Placed:
         """The set's pods by node."""

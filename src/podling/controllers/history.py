@@ -50,7 +50,7 @@ class History:
 
     async def current(self) -> Revision:
         """The revision of the present template, with the highest number of all; made if it is not there."""
-        same = [r for r in self.revisions if matches(self._owner, r)]
+        same = self.same()
         others = [r for r in self.revisions if r not in same]
         following = max((number(r) for r in others), default=0) + 1
         if not same:
@@ -61,6 +61,10 @@ class History:
             changed.revision = following
             found = await self._client.update(changed)
         return found
+
+    def same(self) -> list[Revision]:
+        """The revisions of the present template, the one to keep last. More than one if others make revisions too."""
+        return [r for r in self.revisions if matches(self._owner, r)]
 
     async def _create(self, following: int) -> Revision:
         owner = self._owner
@@ -93,9 +97,14 @@ class History:
     async def clean_up(self, limit: int | None, live: set[str]) -> None:
         """Delete the oldest revisions beyond the limit, but none that `live` names."""
         dead = [r for r in self.revisions if r.metadata.name not in live]
-        for revision in dead[: max(len(dead) - (limit if limit is not None else 10), 0)]:
+        await self.delete(dead[: max(len(dead) - (limit if limit is not None else 10), 0)])
+
+    async def delete(self, revisions: list[Revision]) -> None:
+        """Delete some of them; they may be gone already."""
+        for revision in revisions:
             try:
                 await self._client.delete(Revision, revision.metadata.name or "", revision.metadata.namespace)
             except errors.StatusError as error:
                 if not errors.is_not_found(error):
                     raise
+            self.revisions.remove(revision)

@@ -74,12 +74,11 @@ Op = Put | Delete
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
-    """One change. `value` is None for a deletion; `previous` is what was there before, None for a creation."""
+    """One change. `value` is None for a deletion."""
 
     revision: int
     key: str
     value: bytes | None
-    previous: bytes | None
 
 
 class Page(msgspec.Struct, frozen=True):

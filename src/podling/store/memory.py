@@ -21,8 +21,7 @@ class _Change(msgspec.Struct, frozen=True, gc=False):
     old: KeyValue | None
 
     def event(self) -> Event:
-        new, old = (v.value if v else None for v in (self.new, self.old))
-        return Event(self.revision, self.key, new, old)
+        return Event(self.revision, self.key, self.new.value if self.new else None)
 
 
 class MemoryStore:

@@ -4,8 +4,9 @@ One row a version, `id = revision << 12 | position in its commit`; a deletion is
 of a key is its present state. WAL with synchronous=FULL: a commit is acknowledged only when it is on the disk.
 
 Who does what: the event loop checks expectations against an index of revisions in memory and numbers the commit at
-once; one writer thread takes all commits that wait into one transaction (group commit: the price of a sync is shared);
-then the loop wakes the writers and publishes the events. A reader thread with a connection of its own serves reads. If
+once; at the end of its turn it hands all commits of the turn to the writer thread, which takes whatever waits into one
+transaction (group commit: the price of a sync and of changing threads is shared); then the loop wakes the writers and
+publishes the events. A reader thread with a connection of its own serves reads. If
 a transaction fails (a full disk), every commit in it and behind it fails, and the index is read again from the file.
 """
 
@@ -61,7 +62,6 @@ class _Version(msgspec.Struct, frozen=True, gc=False):
 
     create_revision: int
     mod_revision: int
-    id: int
 
 
 class _Row(msgspec.Struct, frozen=True, gc=False):
@@ -69,8 +69,6 @@ class _Row(msgspec.Struct, frozen=True, gc=False):
     key: str
     create_revision: int
     value: bytes | None
-    #: The row that this one follows, 0 if there is none.
-    previous_id: int
 
 
 #: The class below has a method named list; these name the type.
@@ -84,7 +82,6 @@ class _Commit:
         self.revision = revision
         self.rows = rows
         self.done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self.events: list[Event] = []
 
 
 _Batch = list[_Commit]
@@ -101,7 +98,9 @@ class SqliteStore:
         self._durable = 0
         self._compacted = 0
         self._hub = WatchHub()
-        self._queue: queue.SimpleQueue[_Commit | Callable[[sqlite3.Connection], None] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Batch | Callable[[sqlite3.Connection], None] | None] = queue.SimpleQueue()
+        #: Commits of this turn of the loop, which the writer thread does not know of yet.
+        self._turn: _Batch = []
         self._failed: Unavailable | None = None
         self._closing = True
         self._lock: int | None = None
@@ -133,7 +132,7 @@ class SqliteStore:
         if self._closing:
             return
         self._closing = True
-        self._queue.put(None)
+        self._put(None)
         await self._loop.run_in_executor(None, self._thread.join)
         self._hub.close()
         await self._loop.run_in_executor(self._readers, self._reader.close)
@@ -184,7 +183,7 @@ class SqliteStore:
         """Read the index; whatever it held is forgotten."""
         rows = connection.execute("SELECT key, create_revision, value IS NULL, max(id) FROM log GROUP BY key")
         self._index = {
-            key: _Version(created, row_id >> _POSITION_BITS, row_id) for key, created, gone, row_id in rows if not gone
+            key: _Version(created, row_id >> _POSITION_BITS) for key, created, gone, row_id in rows if not gone
         }
         newest = connection.execute("SELECT max(id) FROM log").fetchone()[0] or 0
         self._assigned = self._durable = max(newest >> _POSITION_BITS, meta.get("revision", 0))
@@ -256,8 +255,20 @@ class SqliteStore:
             return self._durable
         commit = _Commit(revision, rows)
         self._assigned = revision
-        self._queue.put(commit)
+        if not self._turn:
+            self._loop.call_soon(self._hand_over)
+        self._turn.append(commit)
         return await asyncio.shield(commit.done)
+
+    def _hand_over(self) -> None:
+        if self._turn:
+            self._queue.put(self._turn)
+            self._turn = []
+
+    def _put(self, item: Callable[[sqlite3.Connection], None] | None) -> None:
+        """Give the writer thread something to do behind all commits so far."""
+        self._hand_over()
+        self._queue.put(item)
 
     def _check_usable(self) -> None:
         if self._closing:
@@ -282,7 +293,7 @@ class SqliteStore:
     async def _flushed(self) -> None:
         """Wait until the writer has taken what is queued."""
         done: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put(lambda _: _call(self._loop, lambda: done.set_result(None)))
+        self._put(lambda _: _call(self._loop, lambda: done.set_result(None)))
         await done
 
     def _rows(self, ops: Sequence[Op], revision: int) -> _Rows:
@@ -292,10 +303,10 @@ class SqliteStore:
             row_id = revision << _POSITION_BITS | len(rows)
             if isinstance(op, Put):
                 created = old.create_revision if old else revision
-                rows.append(_Row(row_id, op.key, created, op.value, old.id if old else 0))
-                self._index[op.key] = _Version(created, revision, row_id)
+                rows.append(_Row(row_id, op.key, created, op.value))
+                self._index[op.key] = _Version(created, revision)
             elif old is not None:
-                rows.append(_Row(row_id, op.key, old.create_revision, None, old.id))
+                rows.append(_Row(row_id, op.key, old.create_revision, None))
                 del self._index[op.key]
         return rows
 
@@ -305,8 +316,8 @@ class SqliteStore:
         while True:
             batch: _Batch = []
             item = self._queue.get()
-            while isinstance(item, _Commit):
-                batch.append(item)
+            while isinstance(item, list):
+                batch += item
                 try:
                     item = self._queue.get_nowait()
                 except queue.Empty:
@@ -315,7 +326,7 @@ class SqliteStore:
                 self._write(connection, batch)
             if item is None:
                 return
-            if not isinstance(item, _Commit):
+            if not isinstance(item, list):
                 item(connection)
 
     def _write(self, connection: sqlite3.Connection, batch: _Batch) -> None:
@@ -323,15 +334,7 @@ class SqliteStore:
             _call(self._loop, lambda: self._refuse(batch, self._failed))
             return
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            rows = [row for commit in batch for row in commit.rows]
-            _insert(connection, rows)
-            previous = _values(connection, [row.previous_id for row in rows if row.previous_id])
-            for commit in batch:
-                commit.events = [
-                    Event(commit.revision, row.key, row.value, previous.get(row.previous_id)) for row in commit.rows
-                ]
-            connection.execute("COMMIT")
+            _insert(connection, [row for commit in batch for row in commit.rows])
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
@@ -344,8 +347,7 @@ class SqliteStore:
     def _acknowledge(self, batch: _Batch) -> None:
         for commit in batch:
             self._durable = commit.revision
-            if commit.events:
-                self._hub.publish(commit.events)
+            self._hub.publish([Event(commit.revision, row.key, row.value) for row in commit.rows])
             if not commit.done.done():
                 commit.done.set_result(commit.revision)
 
@@ -372,7 +374,7 @@ class SqliteStore:
             self._assigned = self._durable = max(self._durable, durable)
             self._failed = None
 
-        self._queue.put(reload)
+        self._put(reload)
 
     # -- watches and compaction ------------------------------------------------------------------------------------
 
@@ -382,11 +384,10 @@ class SqliteStore:
     async def _replay(self, prefix: str, after: int, upto: int) -> Commits:
         def read(connection: sqlite3.Connection) -> _Events:
             rows = connection.execute(
-                "SELECT id, key, value, (SELECT value FROM log p WHERE p.key = log.key AND p.id < log.id"
-                " ORDER BY p.id DESC LIMIT 1) FROM log WHERE id >= ? AND id < ? AND key >= ? AND key < ? ORDER BY id",
+                "SELECT id, key, value FROM log WHERE id >= ? AND id < ? AND key >= ? AND key < ? ORDER BY id",
                 (_end(after), _end(upto), prefix, prefix + "\U0010ffff"),
             )
-            return [Event(row_id >> _POSITION_BITS, key, value, previous) for row_id, key, value, previous in rows]
+            return [Event(row_id >> _POSITION_BITS, key, value) for row_id, key, value in rows]
 
         events = await self._read(read)
         if after < self._compacted:
@@ -425,27 +426,22 @@ class SqliteStore:
             else:
                 _call(self._loop, lambda: done.set_result(result))
 
-        self._queue.put(run)
+        self._put(run)
         return await done
 
 
 def _insert(connection: sqlite3.Connection, rows: _Rows) -> None:
-    """Many rows a statement: each statement gives up the interpreter's lock, and has to win it back from the loop."""
+    """All rows in one transaction, many rows a statement, and only one statement if they are few: each gives up the
+    interpreter's lock and has to win it back from the loop."""
+    if len(rows) > _INSERT_ROWS:
+        connection.execute("BEGIN IMMEDIATE")
     for start in range(0, len(rows), _INSERT_ROWS):
         some = rows[start : start + _INSERT_ROWS]
         places = ",".join(["(?,?,?,?)"] * len(some))
         values = [value for row in some for value in (row.id, row.key, row.create_revision, row.value)]
         connection.execute(f"INSERT INTO log (id, key, create_revision, value) VALUES {places}", values)
-
-
-def _values(connection: sqlite3.Connection, ids: list[int]) -> dict[int, bytes | None]:
-    """The values of rows, by id; in few statements, for the same reason."""
-    found: dict[int, bytes | None] = {}
-    for start in range(0, len(ids), _INSERT_ROWS):
-        some = ids[start : start + _INSERT_ROWS]
-        places = ",".join("?" * len(some))
-        found.update(connection.execute(f"SELECT id, value FROM log WHERE id IN ({places})", some))
-    return found
+    if connection.in_transaction:
+        connection.execute("COMMIT")
 
 
 def _end(revision: int) -> int:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import struct
 from typing import Any
 
 import msgspec
 import pytest
 
-from apiserver.harness import Server, virtual
 from podling.api import core_v1, registry
-from podling.api.struct import encode
 from podling.apiserver import protobuf
 from podling.apiserver.openapi import gnostic, schemas
 from podling.apiserver.openapi.gnostic import varint
-from podling.machinery import schema, typeinfo
+from podling.machinery import schema
+from tests.unit.apiserver.harness import Server, virtual
+from tests.unit.apiserver.protobuf_writer import chunk, wrapped
 
 AGGREGATED = {"accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"}
 
@@ -188,77 +187,7 @@ def test_gnostic_leaves_out_what_it_does_not_know() -> None:
     assert gnostic.document({"swagger": "2.0", "somethingNew": 1}) == gnostic.document({"swagger": "2.0"})
 
 
-# Protobuf bodies: an encoder of our own, by the same table, to write what a Go client would
-
-
-def _key(number: int, wire: int) -> bytes:
-    return varint(number << 3 | wire)
-
-
-def _bytes(number: int, data: bytes) -> bytes:
-    return _key(number, 2) + varint(len(data)) + data
-
-
-def write_message(obj: Any, name: str) -> bytes:
-    out = b""
-    for number, (how, wire) in protobuf._table(name).items():
-        if how == ">":
-            out += _bytes(number, write_message(obj, wire))
-            continue
-        field = typeinfo.fields(type(obj)).get(wire)
-        if field is None:
-            continue
-        value = getattr(obj, field.attribute)
-        if value is None:
-            continue
-        if field.shape == "list":
-            out += b"".join(write_value(number, v, field) for v in value)
-        elif field.shape == "map":
-            for key, item in value.items():
-                out += _bytes(number, _bytes(1, key.encode()) + write_value(2, item, field))
-        else:
-            out += write_value(number, value, field)
-    return out
-
-
-def write_value(number: int, value: Any, field: typeinfo.FieldInfo) -> bytes:
-    import base64
-
-    from podling.api import times
-
-    if field.struct is not None:
-        module = field.struct.__module__.rpartition(".")[2]
-        return _bytes(number, write_message(value, f"{module}.{field.struct.__name__}"))
-    match field.meaning:
-        case "Quantity":
-            return _bytes(number, _bytes(1, str(value).encode()))
-        case "Time" | "MicroTime":
-            when = times.parse(value).timestamp()
-            nanos = round(when % 1 * 1_000_000) * 1000
-            return _bytes(number, _key(1, 0) + varint(int(when)) + _key(2, 0) + varint(nanos))
-        case "IntOrString":
-            if isinstance(value, str):
-                return _bytes(number, _key(1, 0) + b"\1" + _bytes(3, value.encode()))
-            return _bytes(number, _key(1, 0) + b"\0" + _key(2, 0) + varint(value % (1 << 64)))
-        case "Base64":
-            return _bytes(number, base64.b64decode(value))
-    if isinstance(value, bool):
-        return _key(number, 0) + (b"\1" if value else b"\0")
-    if isinstance(value, int):
-        return _key(number, 0) + varint(value % (1 << 64))
-    if isinstance(value, float):
-        return _key(number, 1) + struct.pack("<d", value)
-    if isinstance(value, str):
-        return _bytes(number, value.encode())
-    if isinstance(value, list):
-        return _bytes(number, b"".join(_bytes(1, v.encode()) for v in value))
-    return _bytes(number, _bytes(1, encode(value)))
-
-
-def wrapped(obj: Any) -> bytes:
-    module = type(obj).__module__.rpartition(".")[2]
-    meta = _bytes(1, obj.api_version.encode()) + _bytes(2, obj.kind.encode())
-    return b"k8s\0" + _bytes(1, meta) + _bytes(2, write_message(obj, f"{module}.{obj.kind}"))
+# Protobuf bodies, as a Go client would write them
 
 
 POD = {
@@ -293,6 +222,19 @@ POD = {
     "status": {},
 }
 
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "a": {"type": "array", "items": {"type": "string", "enum": ["x", "y"], "maxLength": 0}, "default": ["x"]},
+        "b": {"items": [{"type": "string"}, {"type": "integer", "minimum": 0.5}]},
+        "c": {"additionalProperties": True, "example": {"n": None}},
+        "d": {"additionalProperties": {"type": "string"}, "additionalItems": False},
+        "e": {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+    },
+    "dependencies": {"a": ["b", "c"], "b": {"required": ["c"]}},
+    "x-kubernetes-validations": [{"rule": "has(self.a)"}],
+}
+
 
 @pytest.mark.parametrize(
     "document",
@@ -319,6 +261,18 @@ POD = {
             "spec": {"request": "AAA=", "signerName": "s", "extra": {"k": ["a", "b"]}, "usages": ["x"]},
             "status": {},
         },
+        {
+            "kind": "CustomResourceDefinition",
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "metadata": {"name": "c"},
+            "spec": {"group": "g", "versions": [{"name": "v1", "schema": {"openAPIV3Schema": SCHEMA}}]},
+        },
+        {
+            "kind": "APIService",
+            "apiVersion": "apiregistration.k8s.io/v1",
+            "metadata": {"name": "v1.g"},
+            "spec": {"group": "g", "version": "v1", "caBundle": "AAA=", "service": {"name": "s", "port": 443}},
+        },
         {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0, "propagationPolicy": "Orphan"},
     ],
     ids=lambda d: d["kind"],
@@ -336,7 +290,7 @@ def test_protobuf_reads_as_json_does(document: dict[str, Any]) -> None:
     [
         (b"{}", "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"),
         (b"k8s\0\xff\xff", "proto: "),
-        (b"k8s\0" + _bytes(1, _bytes(1, b"v1") + _bytes(2, b"Nope")), 'no kind "Nope" is registered for version "v1"'),
+        (b"k8s\0" + chunk(1, chunk(1, b"v1") + chunk(2, b"Nope")), 'no kind "Nope" is registered for version "v1"'),
         (b"k8s\0\x0a\x7f", "proto: unexpected EOF"),
     ],
 )

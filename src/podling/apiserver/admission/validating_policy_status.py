@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from podling import log
 from podling.api import admissionregistration_v1 as v1
-from podling.api import registry
+from podling.api import registry, struct
 from podling.api.errors import StatusError
 from podling.api.request import Request
-from podling.api.struct import clone
 from podling.apiserver.served import Served
 
 if TYPE_CHECKING:
@@ -25,6 +24,10 @@ LOG = log.get(__name__)
 
 #: Of how many kinds a policy is checked against.
 MAX_KINDS = 10
+_HEAD = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy"}
+#: Upstream's name of the controller that does this.
+_MANAGER = "validatingadmissionpolicy-status"
+_APPLY = {"content-type": "application/apply-patch+yaml"}
 _PATH = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
 
 
@@ -68,10 +71,14 @@ class TypeChecking:
         found = self._app.cached("admissionregistration.k8s.io", "validatingadmissionpolicies", name)
         if found is None or (found.metadata.generation or 0) <= (found.status.observed_generation or 0):
             return
-        policy: v1.ValidatingAdmissionPolicy = clone(found)
-        policy.status.observed_generation = policy.metadata.generation
-        policy.status.type_checking = v1.TypeChecking(expression_warnings=warnings(self._app, policy) or None)
-        await self._app.send(Request("PUT", f"{_PATH}/{name}/status", obj=policy))
+        found_warnings = [struct.to_dict(w) for w in warnings(self._app, found)]
+        status = {
+            "observedGeneration": found.metadata.generation,
+            "typeChecking": {"expressionWarnings": found_warnings} if found_warnings else {},
+        }
+        intent = {**_HEAD, "metadata": {"name": name}, "status": status}
+        query = {"fieldManager": _MANAGER, "force": "true"}
+        await self._app.send(Request("PATCH", f"{_PATH}/{name}/status", query, headers=_APPLY, obj=intent))
 
 
 def warnings(app: Core, policy: v1.ValidatingAdmissionPolicy) -> list[v1.ExpressionWarning]:

@@ -63,7 +63,6 @@ class PodStrategy(Strategy[core_v1.Pod]):
         return updates.pod(new, old)
 
     def prepare_status_update(self, new: core_v1.Pod, old: core_v1.Pod, context: Context) -> None:
-        new.metadata.owner_references = old.metadata.owner_references
         new.status.qos_class = new.status.qos_class or old.status.qos_class
         _keep_observed_generations(new.status, old.status)
 
