@@ -43,7 +43,18 @@ CONDITION = {
 }
 #: What may be written to /status, where it is something else than a condition.
 STATUS: dict[str, dict[str, Any]] = {
-    "APIService": {"conditions": [{**CONDITION, "type": "Available"}]},
+    "APIService": {
+        "conditions": [
+            # The server would set it right if it were another.
+            {
+                **CONDITION,
+                "type": "Available",
+                "reason": "Local",
+                "message": "Local APIServices are always available",
+            },
+            CONDITION,
+        ]
+    },
     "CronJob": {"lastScheduleTime": "2026-01-01T00:00:00Z"},
     "CustomResourceDefinition": {"conditions": [{**CONDITION, "type": "StatusUpdate"}]},
     "Ingress": {"loadBalancer": {"ingress": [{"ip": "169.1.1.1"}]}},
