@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from podling.api import registry
+from podling.api.errors import StatusError
 from podling.api.request import Request, User
 from podling.apiserver.admission import default
 from podling.apiserver.admission.default import default_chain
@@ -27,6 +28,7 @@ from podling.apiserver.authn.service_accounts import TokenIssuer, TokenValidator
 from podling.apiserver.authz.authorizer import Authorizer
 from podling.apiserver.authz.escalation_plugin import EscalationCheck
 from podling.apiserver.authz.reviews import Reviews
+from podling.apiserver.cache import ROOT
 from podling.apiserver.crd.controller import CustomResources
 from podling.apiserver.entry import Change, Entry
 from podling.apiserver.event_ttl import EventTtl
@@ -38,6 +40,9 @@ from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.resources.core.service import ServiceStrategy
 from podling.apiserver.watch import Scope, Watch
 from podling.store.base import Store
+
+if TYPE_CHECKING:
+    from podling.apiserver.encryption.setup import AtRest
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,6 +66,10 @@ def check(options: Options) -> None:
         from podling.apiserver.audit import setup
 
         setup.check(options)
+    if options.encryption_provider_config or options.encryption_provider_config_automatic_reload:
+        from podling.apiserver.encryption import setup as encryption
+
+        encryption.check(options)
 
 
 class _Cached:
@@ -77,7 +86,8 @@ class Assembly:
     """An API server with its authenticator and authorizer. `start` when the store is open."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
-        self.app = ApiServer(store)
+        self._at_rest = _at_rest(store, settings.options)
+        self.app = ApiServer(self._at_rest.store if self._at_rest is not None else store)
         self.settings = settings
         self.authorizer = Authorizer()
         self._custom = CustomResources(self.app)
@@ -117,7 +127,10 @@ class Assembly:
         """Load the cache, and from it what authorization and allocation must know."""
         if self.app.auditor is not None:
             self.app.auditor.start()
-        await self.app.start()
+        if self._at_rest is not None:
+            await self._start_encrypted(self._at_rest)
+        else:
+            await self.app.start()
         for kind in Authorizer.KINDS:
             self._follow(kind, self.authorizer.observe)
 
@@ -136,6 +149,20 @@ class Assembly:
             self._event_ttl.start()
         self._registration.start()
 
+    async def _start_encrypted(self, at_rest: AtRest) -> None:
+        """Load what is encrypted. Raises encryption.setup.Unreadable, which says which key is missing."""
+        await at_rest.start()
+        self.app.hub.outdated = at_rest.store.outdated
+        if at_rest.checked:
+            self.app.health.add("kms-providers", at_rest.check)
+        try:
+            await self.app.start()
+        except StatusError:
+            problem = await at_rest.explain(ROOT)
+            if problem is None:
+                raise
+            raise problem from None
+
     async def close(self) -> None:
         """End all watches and timers; the store stays open."""
         if self._event_ttl is not None:
@@ -146,6 +173,8 @@ class Assembly:
         await self.app.close()
         if self.app.auditor is not None:
             await self.app.auditor.close()
+        if self._at_rest is not None:
+            await self._at_rest.close()
 
     def _follow(self, kind: type[Any], observe: Callable[[str, Any], None]) -> None:
         """Tell of every object of a kind: those that are there, and each change at the moment it happens."""
@@ -166,6 +195,16 @@ class Assembly:
     def streaming(self, *, ca: Path, certificate: Path, key: Path) -> Streaming:
         """What answers exec, attach, logs, port forwarding and proxying; this certificate is shown to node agents."""
         return Streaming(self.app, Kubelets(self.app, client_tls(certificate, key, ca)))
+
+
+def _at_rest(store: Store, options: Options) -> AtRest | None:
+    """What encrypts, if anything does. Raises OptionError."""
+    if not options.encryption_provider_config:
+        return None
+    # Here, since a server that encrypts nothing need not load it.
+    from podling.apiserver.encryption.setup import AtRest
+
+    return AtRest(store, options)
 
 
 def _document(

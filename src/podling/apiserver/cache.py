@@ -19,6 +19,7 @@ from podling.api import errors, meta_v1
 from podling.apiserver.codec import Codec, splice
 from podling.apiserver.entry import Change, Entry
 from podling.apiserver.watch import Scope, Watch
+from podling.errors import PodlingError
 from podling.store.base import Compacted, Event, Store, Unavailable
 
 LOG = log.get(__name__)
@@ -28,6 +29,14 @@ ROOT = "/registry/"
 #: Seconds between bookmarks, and the time a read waits for a revision that has not come yet.
 BOOKMARK_INTERVAL = 60.0
 PATIENCE = 3.0
+
+
+class Undecodable(PodlingError):
+    """What is stored is no JSON."""
+
+    def __init__(self, key: str, value: bytes) -> None:
+        what = "encrypted: give the --encryption-provider-config that it was written with"
+        super().__init__(f"{key} is {what if value.startswith(b'k8s:enc:') else 'damaged: it is no JSON'}")
 
 
 def prefix_of(group: str, resource: str) -> str:
@@ -202,6 +211,8 @@ class WatchCache:
         self._reader: asyncio.Task[None] | None = None
         self._bookmarks: asyncio.TimerHandle | None = None
         self._dirty: list[Watch] = []
+        #: Whether an object must be written even if nothing changed, since it would be stored differently now.
+        self.outdated: Callable[[str], bool] | None = None
 
     # Start and end
 
@@ -212,6 +223,8 @@ class WatchCache:
         for cache in self.caches.values():
             cache.floor = page.revision
         for kv in page.items:
+            if not kv.value.startswith(b"{"):
+                raise Undecodable(kv.key, kv.value)
             prefix, key = _split(kv.key)
             cached = self.caches.get(prefix)
             if cached is None:

@@ -67,6 +67,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     audit_webhook_truncate_max_batch_size: int = 10 * 1024 * 1024
     audit_webhook_truncate_max_event_size: int = 100 * 1024
 
+    #: By what resources are encrypted in the store (apiserver.config.k8s.io/v1 EncryptionConfiguration).
+    encryption_provider_config: str = ""
+    encryption_provider_config_automatic_reload: bool = False
+
 
 def parse(arguments: Iterable[str], base: Options | None = None) -> Options:
     """`NAME=VALUE` words, with or without leading dashes, over `base`. Raises OptionError with what would be right."""

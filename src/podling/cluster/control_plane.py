@@ -142,7 +142,9 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
     pki = Pki(paths.pki, config.name)
     serving = certificates.api_server(pki, config)
     kubelet_client = certificates.kubelet_client(pki)
-    plane = ControlPlane(config, SqliteStore(paths.store), pki)
+    plane = ControlPlane(
+        config, SqliteStore(paths.store, erase=bool(config.kube_apiserver.encryption_provider_config)), pki
+    )
     streaming = plane.streaming(
         ca=pki.path("ca.crt"), certificate=kubelet_client.certificate_path, key=kubelet_client.key_path
     )

@@ -25,6 +25,7 @@ from pathlib import Path
 from podling import log
 from podling.cluster import progress
 from podling.cluster.config import ClusterConfig, Layout, load
+from podling.errors import PodlingError
 
 _log = log.get(__name__)
 
@@ -133,6 +134,9 @@ class Supervisor:
             redirect_output(self._paths.log(part.name))
             part.run()
             code = 0
+        except PodlingError as error:
+            # One sentence that says what to do, and the last line, which is what `podling up` shows.
+            print(error, file=sys.stderr)
         except BaseException:
             _log.exception("%s failed", part.name)
         finally:

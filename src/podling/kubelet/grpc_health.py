@@ -5,28 +5,13 @@ from __future__ import annotations
 import asyncio
 import ssl
 
-import h2.config
-import h2.connection
-import h2.events
-import msgspec
+import h2.exceptions
 
 from podling.kubelet.probe_results import USER_AGENT, Outcome, Result, host_port
+from podling.streaming import grpc
+from podling.streaming.grpc import Answer
 
 _STATUSES = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
-_CODES = {
-    "1": "Canceled", "2": "Unknown", "3": "InvalidArgument", "4": "DeadlineExceeded", "5": "NotFound",
-    "7": "PermissionDenied", "12": "Unimplemented", "13": "Internal", "14": "Unavailable", "16": "Unauthenticated",
-}  # fmt: skip
-
-
-class Answer(msgspec.Struct):
-    """What came back: the message's bytes and the call's end."""
-
-    data: bytes = b""
-    grpc_status: str = ""
-    grpc_message: str = ""
-    http_status: str = ""
-    done: bool = False
 
 
 async def check(host: str, port: int, service: str, context: ssl.SSLContext | None, timeout: float) -> Result:
@@ -41,7 +26,15 @@ async def check(host: str, port: int, service: str, context: ssl.SSLContext | No
         return Result(Outcome.FAILURE, text)
     try:
         async with asyncio.timeout(timeout):
-            answer = await _call(reader, writer, address, service, secure=context is not None)
+            answer = await grpc.call(
+                reader,
+                writer,
+                "/grpc.health.v1.Health/Check",
+                request_message(service),
+                authority=address,
+                agent=USER_AGENT,
+                secure=context is not None,
+            )
     except TimeoutError:
         text = f"timeout: health rpc did not complete within {seconds}: rpc error: code = DeadlineExceeded"
         return Result(Outcome.FAILURE, f"{text} desc = context deadline exceeded")
@@ -61,7 +54,7 @@ def verdict(answer: Answer) -> Result:
                 f"{answer.grpc_message}"
             )
         else:
-            code = _CODES.get(answer.grpc_status, f"Code({answer.grpc_status})")
+            code = grpc.CODES.get(answer.grpc_status, f"Code({answer.grpc_status})")
             text = f"error: health rpc probe failed: rpc error: code = {code} desc = {answer.grpc_message}"
         return Result(Outcome.FAILURE, text)
     status = parse_status(answer.data)
@@ -77,7 +70,7 @@ def request_message(service: str) -> bytes:
     """HealthCheckRequest{service} with gRPC's length prefix."""
     name = service.encode()
     body = b"\x0a" + _varint(len(name)) + name if name else b""
-    return b"\x00" + len(body).to_bytes(4, "big") + body
+    return grpc.framed(body)
 
 
 def parse_status(data: bytes) -> int | None:
@@ -96,51 +89,3 @@ def _varint(value: int) -> bytes:
         value >>= 7
     out.append(value)
     return bytes(out)
-
-
-async def _call(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: str, service: str, *, secure: bool
-) -> Answer:
-    connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
-    connection.initiate_connection()
-    stream = connection.get_next_available_stream_id()
-    headers = [
-        (":method", "POST"),
-        (":scheme", "https" if secure else "http"),
-        (":path", "/grpc.health.v1.Health/Check"),
-        (":authority", address),
-        ("content-type", "application/grpc"),
-        ("user-agent", USER_AGENT),
-        ("te", "trailers"),
-    ]
-    connection.send_headers(stream, headers)
-    connection.send_data(stream, request_message(service), end_stream=True)
-    writer.write(connection.data_to_send())
-    answer = Answer()
-    while not answer.done:
-        received = await reader.read(65536)
-        if not received:
-            raise ConnectionResetError("connection closed before the health status came")
-        for event in connection.receive_data(received):
-            _take(event, connection, answer)
-        writer.write(connection.data_to_send())
-    return answer
-
-
-def _take(event: h2.events.Event, connection: h2.connection.H2Connection, answer: Answer) -> None:
-    match event:
-        case h2.events.ResponseReceived() | h2.events.TrailersReceived():
-            for name, value in event.headers or ():
-                if str(name) == "grpc-status":
-                    answer.grpc_status = str(value)
-                elif str(name) == "grpc-message":
-                    answer.grpc_message = str(value)
-                elif str(name) == ":status":
-                    answer.http_status = str(value)
-        case h2.events.DataReceived():
-            answer.data += event.data or b""
-            connection.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id or 0)
-        case h2.events.StreamEnded():
-            answer.done = True
-        case h2.events.StreamReset() | h2.events.ConnectionTerminated():
-            raise ConnectionResetError("stream was reset")

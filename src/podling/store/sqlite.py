@@ -89,10 +89,14 @@ _Events = list[Event]
 
 
 class SqliteStore:
-    """Store over the SQLite file at `path`; its folder is made. One process at a time: a second one is refused."""
+    """Store over the SQLite file at `path`; its folder is made. One process at a time: a second one is refused.
 
-    def __init__(self, path: str | Path) -> None:
+    With `erase`, what compaction removes is overwritten in the file, and the file's log is cut off.
+    """
+
+    def __init__(self, path: str | Path, *, erase: bool = False) -> None:
         self._path = Path(path)
+        self._erase = erase
         self._index: dict[str, _Version] = {}
         self._assigned = 0
         self._durable = 0
@@ -166,6 +170,8 @@ class SqliteStore:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_size_limit = 67108864")
+        if self._erase:
+            connection.execute("PRAGMA secure_delete = ON")
         os.chmod(self._path, 0o600)
         connection.executescript(_SCHEMA)
         meta: dict[str, int] = dict(connection.execute("SELECT name, value FROM meta"))
@@ -404,6 +410,8 @@ class SqliteStore:
         while removed:
             removed, after = await self._in_writer(lambda c, a=after: _forget(c, _end(revision), a))  # type: ignore[misc]
         await self._in_writer(lambda c: c.executescript("PRAGMA incremental_vacuum;"))
+        if self._erase:
+            await self._in_writer(lambda c: c.executescript("PRAGMA wal_checkpoint(TRUNCATE);"))
 
     def _note_compaction(self, connection: sqlite3.Connection, revision: int) -> None:
         connection.execute("BEGIN IMMEDIATE")

@@ -111,6 +111,9 @@ class Trail:
         self.event.impersonated_user = user_info(user)
 
     def authorized(self, allowed: bool, reason: str) -> None:
+        if "authorization.k8s.io/decision" in self.event.annotations:
+            # What a handler asks besides, for what it does in the user's name, is not the answer to the request.
+            return
         decision = "allow" if allowed else "forbid"
         self.annotate({"authorization.k8s.io/decision": decision, "authorization.k8s.io/reason": reason})
 

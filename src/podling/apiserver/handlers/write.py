@@ -357,7 +357,7 @@ async def _replace(call: Call, entry: Entry, new: Any, dry_run: bool) -> Answer:
         revision = await hub.store.commit((Delete(full, entry.revision),))
         await served.strategy.after_delete(entry.shown(served.view)[0])
         return Answer(entry=Entry(entry.key, revision, splice(value, revision), served.stored_codec), served=served)
-    if splice(value, entry.revision) == entry.wire:
+    if splice(value, entry.revision) == entry.wire and not (hub.outdated is not None and hub.outdated(full)):
         return Answer(entry=entry, served=served)
     revision = await write(call, full, value, stored, entry.revision)
     return Answer(entry=Entry(entry.key, revision, splice(value, revision), served.stored_codec, stored), served=served)
