@@ -151,17 +151,14 @@ class EncryptedStore:
 
     async def _event(self, event: Event) -> Event:
         """Raises Unavailable, after which the reader tries again: the key may be at a plugin that is away."""
+        if event.value is None:
+            self.labels.pop(event.key, None)
+            return event
         try:
-            value, previous = event.value, event.previous
-            if value is None:
-                self.labels.pop(event.key, None)
-            else:
-                value = await self._newest(event.key, value)
-            if previous is not None:
-                previous = (await self._open(event.key, previous)).value
+            value = await self._newest(event.key, event.value)
         except TransformError as error:
             raise Unavailable(f'unable to transform key "{event.key}": {error}') from error
-        return Event(event.revision, event.key, value, previous)
+        return event if value is event.value else Event(event.revision, event.key, value)
 
     async def _newest(self, key: str, data: bytes) -> bytes:
         mine = self._written.get(key)
