@@ -17,8 +17,9 @@ from podling.api.request import LOOPBACK, Request, Response, User
 from podling.apiserver.admission.base import Chain
 from podling.apiserver.answer import Answer
 from podling.apiserver.audit.trail import current as audit_trail
+from podling.apiserver.authz.attributes import Attributes, Authorize
 from podling.apiserver.call import Call
-from podling.apiserver.core import Admission, Authorizer, Core
+from podling.apiserver.core import Admission, Core, asked
 from podling.apiserver.discovery import Discovery
 from podling.apiserver.handlers import delete, patch, read, subresources, watch, write
 from podling.apiserver.health import Health
@@ -35,6 +36,8 @@ LOG = log.get(__name__)
 #: Who is asking, by a request's headers, the DER form of its connection's verified certificate, and its path.
 #: None if there are no credentials and the path needs some; StatusError 401 if they are wrong.
 Authenticator = Callable[[Mapping[str, str], bytes | None, str], Awaitable[User | None]]
+#: Whom a user is taken for, by the request's headers and what is asked, and what limits that. StatusError 403.
+Impersonator = Callable[[User, Mapping[str, str], Attributes], Awaitable[tuple[User, str]]]
 #: A verb of a resource, or what is served at a path that is no resource.
 Handler = Callable[[Call], Awaitable[Answer]]
 
@@ -59,7 +62,7 @@ class ApiServer(Core):
         store: Store,
         *,
         authenticator: Authenticator | None = None,
-        authorizer: Authorizer | None = None,
+        authorizer: Authorize | None = None,
         admission: Admission | None = None,
         resources: Iterable[Resource] = registry.BUILTIN,
         ring: int = 4096,
@@ -71,6 +74,7 @@ class ApiServer(Core):
         """
         super().__init__(store, admission or Chain(), authorizer=authorizer, resources=resources, ring=ring)
         self.authenticator = authenticator
+        self.impersonator: Impersonator | None = None
         #: Verbs of resources that are answered, not stored: {("authorization.k8s.io", "v1", "tokenreviews"): handler}.
         self.virtual: dict[tuple[str, str, str], Handler] = dict(subresources.VIRTUAL)
         #: {(qualified resource or "*", subresource): {verb: handler}}.
@@ -110,7 +114,8 @@ class ApiServer(Core):
         return _in_process(await self._answer(request, info, user))
 
     async def _answer(self, request: Request, info: RequestInfo, user: User) -> Answer:
-        self.authorize(user, info)
+        if (pending := self.authorize(user, info)) is not None:
+            await pending
         if self.remotes and self.aggregation is not None and (remote := self.remote(info)) is not None:
             return await self.aggregation.send(remote, request, info, user)
         return await self.dispatch(request, info, user)
@@ -131,6 +136,15 @@ class ApiServer(Core):
             return self.remotes.get((parts[2], parts[3]))
         # Who serves the core group's only version serves all below /api.
         return self.remotes.get(("", "v1")) if len(parts) > 1 and parts[1] == "api" else None
+
+    async def impersonate(self, user: User, headers: Mapping[str, str], info: RequestInfo) -> User:
+        """Whom `user` asks to be taken for, or `user`. StatusError 400, 403."""
+        if self.impersonator is None:
+            return user
+        other, constraint = await self.impersonator(user, headers, asked(user, info))
+        if self.auditor is not None and other is not user and (trail := audit_trail()) is not None:
+            trail.impersonates(other, constraint)
+        return other
 
     async def dispatch(self, request: Request, info: RequestInfo, user: User) -> Answer:
         """Answer a request that is allowed. StatusError in every other case."""

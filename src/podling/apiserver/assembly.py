@@ -23,8 +23,10 @@ from podling.apiserver.aggregation.registration import Registration
 from podling.apiserver.allocators import ServiceAllocator
 from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer
-from podling.apiserver.authn.authenticator import Authenticator
+from podling.apiserver.authn import setup as authn_setup
+from podling.apiserver.authn.impersonation import Impersonation
 from podling.apiserver.authn.service_accounts import TokenIssuer, TokenValidator
+from podling.apiserver.authn.setup import Authentication
 from podling.apiserver.authz.authorizer import Authorizer
 from podling.apiserver.authz.escalation_plugin import EscalationCheck
 from podling.apiserver.authz.reviews import Reviews
@@ -42,6 +44,7 @@ from podling.apiserver.watch import Scope, Watch
 from podling.store.base import Store
 
 if TYPE_CHECKING:
+    from podling.apiserver.authz.setup import Modes
     from podling.apiserver.encryption.setup import AtRest
 
 
@@ -54,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str = "https://kubernetes.default.svc.cluster.local"
     #: Gives the files of the certificate and key that are shown to aggregated API servers; asked when there are some.
     proxy_client: Callable[[], tuple[str, str] | None] = lambda: None
+    #: Whose client certificates are users' (PEM).
+    client_ca: bytes = b""
     #: What the administrator has set.
     options: Options = Options()
 
@@ -61,6 +66,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 def check(options: Options) -> None:
     """Read all that the options name, as the API server will at its start. Raises OptionError in one sentence."""
     default.check(options)
+    authn_setup.check(options)
+    if options.authorization_mode != Options().authorization_mode or options.authorization_config:
+        from podling.apiserver.authz import setup as authz_setup
+
+        authz_setup.check(options)
     if options.audit_log_path or options.audit_webhook_config_file or options.audit_policy_file:
         # Here, since an API server that records nothing need not load it.
         from podling.apiserver.audit import setup
@@ -96,6 +106,8 @@ class Assembly:
         self._event_ttl: EventTtl | None = None
         self._escalation = EscalationCheck(self.app, self.authorizer)
         self.app.authorizer = self.authorizer.authorize
+        self._modes = self._authorization()
+        self._authentication: Authentication | None = None
         extra = (NodeRestriction(self.app), self._escalation)
         self.app.admission = default_chain(self.app, extra, options=settings.options)
         if settings.signing_key:
@@ -105,16 +117,27 @@ class Assembly:
 
             self.app.auditor = setup.auditor(settings.options)
 
+    def _authorization(self) -> Modes | None:
+        """Other authorizers than Node and RBAC, if there are to be some."""
+        options = self.settings.options
+        if options.authorization_mode == Options().authorization_mode and not options.authorization_config:
+            return None
+        from podling.apiserver.authz.setup import Modes
+
+        return Modes(options, self.authorizer)
+
     def _set_up_tokens(self) -> None:
         app, lookup = self.app, _Cached(self.app)
         issuer = TokenIssuer(self.settings.signing_key, lookup, issuer=self.settings.issuer)
         validator = TokenValidator(issuer.keys, lookup, issuers=(issuer.issuer,))
-        authenticator = Authenticator(
-            lookup, validator, audiences=issuer.audiences, authorize=self.authorizer.authorize
-        )
-        app.authenticator = authenticator.authenticate
+        self._authentication = Authentication(
+            self.settings.options, lookup, validator, issuer=issuer.issuer, audiences=issuer.audiences,
+            client_ca=self.settings.client_ca,
+        )  # fmt: skip
+        app.authenticator = self._authentication.authenticator.authenticate
+        app.impersonator = Impersonation(self.authorizer.authorize).impersonated
         app.token_issuer = issuer.issue
-        reviews = Reviews(self.authorizer, authenticator)
+        reviews = Reviews(self.authorizer, self._authentication.authenticator.tokens)
         for resource in registry.BUILTIN:
             if resource.virtual and resource.group in ("authentication.k8s.io", "authorization.k8s.io"):
                 app.virtual[resource.group, resource.version, resource.name] = reviewing(reviews.handle_review)
@@ -131,6 +154,9 @@ class Assembly:
             await self._start_encrypted(self._at_rest)
         else:
             await self.app.start()
+        for part in (self._authentication, self._modes):
+            if part is not None:
+                part.start()
         for kind in Authorizer.KINDS:
             self._follow(kind, self.authorizer.observe)
 
@@ -169,6 +195,9 @@ class Assembly:
             await self._event_ttl.close()
         await self._registration.close()
         await self._aggregator.close()
+        for part in (self._authentication, self._modes):
+            if part is not None:
+                await part.close()
         await self._custom.close()
         await self.app.close()
         if self.app.auditor is not None:

@@ -19,7 +19,7 @@ from podling.apiserver import served as serving
 from podling.apiserver.admission.attributes import Attributes as Write
 from podling.apiserver.answer import Answer
 from podling.apiserver.audit.trail import current as audit_trail
-from podling.apiserver.authz.attributes import Attributes, Decision, forbidden
+from podling.apiserver.authz.attributes import Attributes, Authorize, Decision, refusal
 from podling.apiserver.cache import WatchCache
 from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.served import Served
@@ -29,8 +29,6 @@ from podling.store.base import Store
 if TYPE_CHECKING:
     from podling.apiserver.audit.auditor import Auditor
 
-#: May they? Decides at once, from memory.
-Authorizer = Callable[[Attributes], Decision]
 TokenIssuer = Callable[[str, str, authentication_v1.TokenRequest], authentication_v1.TokenRequest]
 PathHandler = Callable[[Request, RequestInfo, User], Awaitable[Answer]]
 
@@ -60,12 +58,13 @@ class Core(ABC):
         store: Store,
         admission: Admission,
         *,
-        authorizer: Authorizer | None = None,
+        authorizer: Authorize | None = None,
         resources: Iterable[Resource] = registry.BUILTIN,
         ring: int = 4096,
     ) -> None:
         self.store = store
         self.hub = WatchCache(store, ring=ring)
+        #: May they? Decides from memory, at once, unless webhooks are asked.
         self.authorizer = authorizer
         self.admission = admission
         self.served: dict[tuple[str, str, str], Served] = {}
@@ -148,16 +147,30 @@ class Core(ABC):
     def now() -> datetime:
         return clock.now()
 
-    def authorize(self, user: User, info: RequestInfo) -> None:
-        """StatusError 403 unless `user` may do it."""
+    def authorize(self, user: User, info: RequestInfo) -> Awaitable[None] | None:
+        """StatusError 403 unless `user` may do it. What to wait for, if that is not decided from memory."""
         if self.authorizer is None:
-            return
-        attributes = Attributes(
-            user, info.verb, info.group, info.version, info.resource, info.subresource, info.namespace, info.name,
-            info.path, info.field_selector, info.label_selector,
-        )  # fmt: skip
+            return None
+        attributes = asked(user, info)
         decision = self.authorizer(attributes)
+        if not isinstance(decision, Decision):
+            return self._allowed(attributes, decision)
+        self._judge(attributes, decision)
+        return None
+
+    def _judge(self, attributes: Attributes, decision: Decision) -> None:
         if self.auditor is not None and (trail := audit_trail()) is not None:
             trail.authorized(decision.allowed, decision.reason)
         if not decision.allowed:
-            raise forbidden(attributes, decision.reason)
+            raise refusal(attributes, decision)
+
+    async def _allowed(self, attributes: Attributes, pending: Awaitable[Decision]) -> None:
+        self._judge(attributes, await pending)
+
+
+def asked(user: User, info: RequestInfo) -> Attributes:
+    """What a request is to an authorizer."""
+    return Attributes(
+        user, info.verb, info.group, info.version, info.resource, info.subresource, info.namespace, info.name,
+        info.path, info.field_selector, info.label_selector,
+    )  # fmt: skip

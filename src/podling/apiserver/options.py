@@ -32,6 +32,49 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     #: How long an event stays after its last write, in seconds; 0 keeps it for ever. Written as a duration: `1h0m0s`.
     event_ttl: float = 3600.0
 
+    #: Plugins' own configuration (AdmissionConfiguration).
+    admission_control_config_file: str = ""
+
+    #: Whether requests without credentials are answered at all; at the public paths, they are.
+    anonymous_auth: bool = True
+    #: AuthenticationConfiguration: issuers of tokens, and where nobody is anonymous; read again when it changes.
+    authentication_config: str = ""
+    #: Lines of `token,user,uid,"group1,group2"`.
+    token_auth_file: str = ""
+    #: A kubeconfig whose server is asked whose a token is.
+    authentication_token_webhook_config_file: str = ""
+    authentication_token_webhook_version: str = "v1beta1"
+    authentication_token_webhook_cache_ttl: float = 120.0
+    #: One issuer of OpenID Connect.
+    oidc_issuer_url: str = ""
+    oidc_client_id: str = ""
+    oidc_username_claim: str = "sub"
+    oidc_username_prefix: str = ""
+    oidc_groups_claim: str = ""
+    oidc_groups_prefix: str = ""
+    oidc_required_claim: list[str] = []
+    oidc_signing_algs: list[str] = msgspec.field(default_factory=lambda: ["RS256"])
+    oidc_ca_file: str = ""
+    #: Whose certificates may name users in headers.
+    requestheader_client_ca_file: str = ""
+    requestheader_allowed_names: list[str] = []
+    requestheader_username_headers: list[str] = []
+    requestheader_uid_headers: list[str] = []
+    requestheader_group_headers: list[str] = []
+    requestheader_extra_headers_prefix: list[str] = []
+
+    #: Who decides what is allowed, in this order: Node, RBAC, Webhook, ABAC, AlwaysAllow, AlwaysDeny.
+    authorization_mode: list[str] = msgspec.field(default_factory=lambda: ["Node", "RBAC"])
+    #: AuthorizationConfiguration, instead of the modes; read again when it changes.
+    authorization_config: str = ""
+    #: Lines of ABAC policies.
+    authorization_policy_file: str = ""
+    #: A kubeconfig whose server is asked what is allowed.
+    authorization_webhook_config_file: str = ""
+    authorization_webhook_version: str = "v1beta1"
+    authorization_webhook_cache_authorized_ttl: float = 300.0
+    authorization_webhook_cache_unauthorized_ttl: float = 30.0
+
     #: What is recorded of requests (audit.k8s.io/v1 Policy), and where: in a file (`-`: standard output), at a webhook.
     audit_policy_file: str = ""
     audit_log_path: str = ""

@@ -26,6 +26,7 @@ from podling.apiserver.admission.base import CONNECT, Attributes
 from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer, not_allowed
 from podling.apiserver.audit import trail as audit
+from podling.apiserver.authn.names import wants_another
 from podling.apiserver.entry import Change, Entry
 from podling.apiserver.negotiate import PLAIN, Media, negotiate, wants_pretty
 from podling.apiserver.request_info import RequestInfo, resolve
@@ -177,7 +178,10 @@ class HttpServer:
             user = await self.app.authenticate(headers, connection.certificate, path)
             if trail is not None:
                 await trail.identified(user)
-            self.app.authorize(user, info)
+            if wants_another(headers):
+                user = await self.app.impersonate(user, headers, info)
+            if (pending := self.app.authorize(user, info)) is not None:
+                await pending
             if self.app.remotes and self.app.aggregation is not None and (remote := self.app.remote(info)) is not None:
                 response = await self.app.aggregation.serve(http, remote, info, user)
                 status = response.status

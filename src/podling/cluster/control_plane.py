@@ -56,6 +56,7 @@ class ControlPlane:
                 signing_key=pki.service_account_key().key if pki else b"",
                 issuer=f"https://kubernetes.default.svc.{config.cluster_domain}",
                 proxy_client=self._front_proxy,
+                client_ca=pki.ca.certificate if pki else b"",
                 options=config.kube_apiserver,
             ),
         )
@@ -150,6 +151,8 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
     )
     server = HttpServer(plane.app, streaming=streaming)
     tls = tls_context(str(serving.certificate_path), str(serving.key_path), str(pki.path("ca.crt")))
+    if front_proxy := config.kube_apiserver.requestheader_client_ca_file:
+        tls.load_verify_locations(front_proxy)
     stop = process.stop_event()
     await plane.start()
     hosts = ["127.0.0.1"] + ([] if config.simulate else [config.host_ip]) + config.listen

@@ -13,8 +13,8 @@ from podling.api import core_v1, errors, meta_v1, times
 from podling.api.errors import StatusError
 from podling.api.struct import clone, encode, from_dict
 from podling.client.base import Client
+from podling.file_watch import FolderWatch
 from podling.kubelet import pods
-from podling.kubelet.file_watch import FolderWatch
 from podling.kubelet.image_puller import default_policy
 
 _log = log.get(__name__)

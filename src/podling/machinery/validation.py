@@ -7,6 +7,7 @@ kubectl shows them and people search for them.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -173,6 +174,22 @@ class NameRule(Protocol):
 
 _METADATA = Path("metadata")
 _ANNOTATION_LIMIT = 256 * 1024
+
+
+_HTTP_PATH = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
+
+
+def domain_prefixed_path(value: str, path: Path) -> Findings:
+    """`example.com/some/thing`."""
+    if not value:
+        return [required(path)]
+    host, _, rest = value.partition("/")
+    if not host or not rest:
+        return [invalid(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')]
+    findings = [invalid(path, host, why) for why in names.dns_subdomain(host)]
+    if not re.fullmatch(_HTTP_PATH, rest):
+        findings.append(invalid(path, rest, names.pattern_problem("Invalid path", _HTTP_PATH)))
+    return findings
 
 
 def label_name(name: str, path: Path) -> Findings:

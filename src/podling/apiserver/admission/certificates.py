@@ -12,6 +12,7 @@ import base64
 from podling.apiserver.admission.base import CREATE, UPDATE, Attributes, Plugin
 from podling.apiserver.admission.refusal import forbidden
 from podling.apiserver.authz.attributes import Attributes as Asked
+from podling.apiserver.authz.attributes import settled
 from podling.machinery import certificate_requests
 from podling.machinery.validation import quote
 
@@ -24,13 +25,15 @@ _MASTERS = "system:masters"
 class _SignerPlugin(Plugin):
     validates = True
 
-    def may(self, attributes: Attributes, verb: str, signer: str) -> bool:
+    async def may(self, attributes: Attributes, verb: str, signer: str) -> bool:
         """Whether the user may do it for the signer, or for all of its domain."""
         if self.app.authorizer is None:
             return True
-        names = (signer, f"{signer.split('/', 1)[0]}/*")
-        asked = (Asked(attributes.user, verb, _GROUP, "*", "signers", name=name) for name in names)
-        return any(self.app.authorizer(a).allowed for a in asked)
+        for name in (signer, f"{signer.split('/', 1)[0]}/*"):
+            asked = Asked(attributes.user, verb, _GROUP, "*", "signers", name=name)
+            if (await settled(self.app.authorizer(asked))).allowed:
+                return True
+        return False
 
 
 class CertificateApproval(_SignerPlugin):
@@ -42,7 +45,7 @@ class CertificateApproval(_SignerPlugin):
     async def validate(self, attributes: Attributes) -> None:
         # The old signer: an attempt to change it along with the approval must not help.
         signer = attributes.old.spec.signer_name
-        if not self.may(attributes, "approve", signer):
+        if not await self.may(attributes, "approve", signer):
             raise forbidden(attributes, f"user not permitted to approve requests with signerName {quote(signer)}")
 
 
@@ -57,7 +60,7 @@ class CertificateSigning(_SignerPlugin):
         if (new.certificate or "") == (old.certificate or "") and (new.conditions or []) == (old.conditions or []):
             return
         signer = attributes.old.spec.signer_name
-        if not self.may(attributes, "sign", signer):
+        if not await self.may(attributes, "sign", signer):
             raise forbidden(attributes, f"user not permitted to sign requests with signerName {quote(signer)}")
 
 
@@ -69,7 +72,7 @@ class ClusterTrustBundleAttest(_SignerPlugin):
 
     async def validate(self, attributes: Attributes) -> None:
         signer = attributes.obj.spec.signer_name or ""
-        if signer and not self.may(attributes, "attest", signer):
+        if signer and not await self.may(attributes, "attest", signer):
             raise forbidden(attributes, f"user not permitted to attest for signerName {quote(signer)}")
 
 

@@ -5,7 +5,7 @@ Source: k8s.io/apiserver pkg/admission/plugin/cel and webhook/matchconditions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +15,7 @@ from podling.apiserver.admission.match_request import Seen, admission_request
 from podling.apiserver.admission.refusal import forbidden
 from podling.apiserver.authn import names
 from podling.apiserver.authz.attributes import Attributes as Access
+from podling.apiserver.authz.attributes import Decision, Undecided
 from podling.apiserver.core import Core
 from podling.apiserver.served import Served
 from podling.machinery import cel
@@ -79,7 +80,7 @@ POLICY_VARIABLES: dict[str, Type] = {**VARIABLES, "namespaceObject": NAMESPACE, 
 def bindings(seen: Seen, served: Served, *, params: Any = None) -> dict[str, Any]:
     """The values of the variables for a request."""
     app, attributes = seen.app, seen.attributes
-    decide = decider(app, attributes.user)
+    decide = decider(app, attributes.user, attributes.notes.setdefault("authorizer", {}))
     resource = attributes.resource
     question = Question(
         group=resource.group, resource=resource.name, subresource=attributes.subresource,
@@ -106,12 +107,21 @@ def _namespace(app: Core, seen: Seen) -> Any:
     return served.codec.to_dict(found.object) if served is not None and found is not None else None
 
 
-def decider(app: Core, user: User) -> Decide:
-    """Answers what `authorizer` is asked, by the server's own authorizer."""
+def decider(app: Core, user: User, answers: dict[Question, Answer]) -> Decide:
+    """Answers what `authorizer` is asked, by the server's own authorizer.
+
+    Raises Undecided if that has to wait; then `answers` will have the answer.
+    """
+
+    async def later(question: Question, pending: Awaitable[Decision]) -> None:
+        decision = await pending
+        answers[question] = decision.allowed, decision.reason, decision.error
 
     def decide(question: Question) -> Answer:
         if app.authorizer is None:
             return True, "", ""
+        if answers and question in answers:
+            return answers[question]
         who = user
         if question.account is not None:
             namespace, name = question.account
@@ -125,6 +135,8 @@ def decider(app: Core, user: User) -> Decide:
                 question.name, "", question.field_selector, question.label_selector,
             )  # fmt: skip
         decision = app.authorizer(asked)
+        if not isinstance(decision, Decision):
+            raise Undecided(later(question, decision))
         return decision.allowed, decision.reason, decision.error
 
     return decide

@@ -6,6 +6,7 @@ Source: k8s.io/apiserver pkg/admission/plugin/policy/mutating.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
@@ -27,6 +28,7 @@ from podling.apiserver.admission.match_policy import (
 from podling.apiserver.admission.match_request import Seen, Wire
 from podling.apiserver.admission.refusal import forbidden
 from podling.apiserver.admission.validating_policy import Problem
+from podling.apiserver.authz.attributes import decided
 from podling.apiserver.served import Served
 from podling.machinery import apply, json_patch, merge_schema, schema
 
@@ -118,7 +120,7 @@ class MutatingAdmissionPolicy(PolicyPlugin[Compiled]):
         failures: list[tuple[Any, Any, str]] = []
         invocations = self._invocations(attributes, failures)
         for invocation in invocations:
-            self._invoke(invocation, seen, notes, failures)
+            await self._invoke(invocation, seen, notes, failures)
         if invocations:
             notes["output"] = _fingerprint(seen)
         failures = [f for f in failures if (f[0].spec.failure_policy or "Fail") == "Fail"]
@@ -146,7 +148,7 @@ class MutatingAdmissionPolicy(PolicyPlugin[Compiled]):
                 found += [Invocation(policy, binding, self.compiled(policy), served, p) for p in params]
         return found
 
-    def _invoke(
+    async def _invoke(
         self, invocation: Invocation, seen: Seen, notes: dict[str, Any], failures: list[tuple[Any, Any, str]]
     ) -> None:
         from podling.apiserver.admission.match_cel import bindings, matches_conditions
@@ -157,14 +159,11 @@ class MutatingAdmissionPolicy(PolicyPlugin[Compiled]):
         try:
             conditions = spec.match_conditions or ()
             policy_name = spec.failure_policy or "Fail"
-            if conditions and not matches_conditions(
-                seen,
-                invocation.served,
-                conditions,
-                policy_name,
-                variables=values,
-                has_params=spec.param_kind is not None,
-            ):
+            matches = partial(
+                matches_conditions, seen, invocation.served, conditions, policy_name,
+                variables=values, has_params=spec.param_kind is not None,
+            )  # fmt: skip
+            if conditions and not await decided(matches):
                 return
         except StatusError as error:
             failures.append((policy, binding, str(error)))
@@ -179,7 +178,7 @@ class MutatingAdmissionPolicy(PolicyPlugin[Compiled]):
             return
         for index, mutation in enumerate(spec.mutations or ()):
             try:
-                self._mutate(index, mutation, invocation, seen)
+                await decided(partial(self._mutate, index, mutation, invocation, seen))
             except MutationFailed as error:
                 failures.append((policy, binding, str(error)))
         if seen.object(invocation.served) != before:

@@ -6,6 +6,7 @@ Source: k8s.io/apiserver pkg/admission/plugin/policy/validating.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from podling.api import admissionregistration_v1 as v1
@@ -25,6 +26,7 @@ from podling.apiserver.admission.match_policy import (
 from podling.apiserver.admission.match_request import Seen
 from podling.apiserver.admission.refusal import forbidden
 from podling.apiserver.admission.validating_policy_status import TypeChecking
+from podling.apiserver.authz.attributes import decided
 
 if TYPE_CHECKING:
     from podling.apiserver.core import Core
@@ -222,12 +224,12 @@ class ValidatingAdmissionPolicy(PolicyPlugin[Compiled]):
         seen = Seen(self.app, attributes)
         round_ = _Round(attributes)
         for policy, bindings in self.hooks():
-            self._validate(policy, bindings, seen, round_)
+            await self._validate(policy, bindings, seen, round_)
         round_.publish()
         if round_.denied:
             raise round_.denial()
 
-    def _validate(self, policy: Any, bindings: list[Any], seen: Seen, round_: _Round) -> None:
+    async def _validate(self, policy: Any, bindings: list[Any], seen: Seen, round_: _Round) -> None:
         try:
             served = self.matching(policy, seen.attributes)
             if served is None:
@@ -245,7 +247,7 @@ class ValidatingAdmissionPolicy(PolicyPlugin[Compiled]):
                 continue
             for param in params:
                 invocation = Invocation(policy, binding, self.compiled(policy), served, param)
-                round_.evaluate(invocation, seen)
+                await decided(partial(round_.evaluate, invocation, seen))
 
 
 class _Round:
@@ -270,9 +272,11 @@ class _Round:
         except StatusError as error:
             self._deny(policy, binding, Decision(str(error)))
             return
-        for decision in evaluation.decisions():
-            self._deny(policy, binding, decision)
+        # Both before anything is noted: an evaluation that has to wait for the authorizer is made anew.
+        decisions = evaluation.decisions()
         published, failures = evaluation.annotations()
+        for decision in decisions:
+            self._deny(policy, binding, decision)
         for failure in failures:
             self.denied.append((policy, binding.metadata.name, failure))
         for key, value in published:

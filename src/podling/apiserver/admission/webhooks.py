@@ -23,6 +23,7 @@ from podling.apiserver.admission.base import CONNECT, CREATE, DELETE, UPDATE, At
 from podling.apiserver.admission.match_request import Seen, Wire, admission_request
 from podling.apiserver.admission.webhooks_client import Caller, CallFailure
 from podling.apiserver.audit import trail as audit
+from podling.apiserver.authz.attributes import decided
 from podling.apiserver.core import Core
 from podling.apiserver.served import Served
 from podling.machinery import json_patch, schema
@@ -92,7 +93,7 @@ class WebhookPlugin(Plugin):
             ]
         return self._hooks
 
-    def matching(self, hook: Any, seen: Seen) -> Served | None:
+    async def matching(self, hook: Any, seen: Seen) -> Served | None:
         """The resource as which the webhook is to see the request; None if it is not to see it."""
         attributes = seen.attributes
         failure: StatusError | None = None
@@ -111,7 +112,8 @@ class WebhookPlugin(Plugin):
         if hook.match_conditions:
             from podling.apiserver.admission.match_cel import matches_conditions
 
-            if not matches_conditions(seen, served, hook.match_conditions, hook.failure_policy or "Fail"):
+            policy = hook.failure_policy or "Fail"
+            if not await decided(lambda: matches_conditions(seen, served, hook.match_conditions, policy)):
                 return None
         return served
 
@@ -160,7 +162,7 @@ class MutatingAdmissionWebhook(WebhookPlugin):
             notes["again"] |= notes["called"]
         for index, hook in enumerate(self.hooks()):
             webhook = hook.webhook
-            served = self.matching(webhook, seen)
+            served = await self.matching(webhook, seen)
             if served is None or (attributes.again and hook.uid not in notes["again"]):
                 continue
             try:
@@ -233,7 +235,7 @@ class ValidatingAdmissionWebhook(WebhookPlugin):
         seen = Seen(self.app, attributes)
         relevant = []
         for hook in self.hooks():
-            served = self.matching(hook.webhook, seen)
+            served = await self.matching(hook.webhook, seen)
             if served is not None:
                 relevant.append((hook, served))
         if not relevant:

@@ -35,6 +35,12 @@ class UserInfo(ApiStruct):
     extra: dict[str, list[str]] = {}
 
 
+class AuthenticationMetadata(ApiStruct):
+    """How the user was found."""
+
+    impersonation_constraint: str = ""
+
+
 def _empty() -> dict[str, Any]:
     """Written though it is empty: a plain `dict` would be left out."""
     return {}
@@ -63,6 +69,7 @@ class Event(msgspec.Struct, omit_defaults=True, kw_only=True, rename="camel"):
     verb: str = msgspec.field(default_factory=str)
     user: UserInfo = msgspec.field(default_factory=lambda: UserInfo())
     impersonated_user: UserInfo | None = None
+    authentication_metadata: AuthenticationMetadata | None = None
     source_ips: list[str] = msgspec.field(name="sourceIPs", default_factory=list)
     user_agent: str = ""
     object_ref: ObjectReference | None = None

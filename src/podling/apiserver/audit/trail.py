@@ -104,11 +104,13 @@ class Trail:
             self.event.level = "None"
             raise errors.internal("failed to store audit event")
 
-    def impersonates(self, user: User) -> None:
-        """The user as whom the request is answered."""
-        from podling.apiserver.audit.event import user_info
+    def impersonates(self, user: User, constraint: str = "") -> None:
+        """The user as whom the request is answered, and by which constrained right."""
+        from podling.apiserver.audit.event import AuthenticationMetadata, user_info
 
         self.event.impersonated_user = user_info(user)
+        if constraint:
+            self.event.authentication_metadata = AuthenticationMetadata(impersonation_constraint=constraint)
 
     def authorized(self, allowed: bool, reason: str) -> None:
         if "authorization.k8s.io/decision" in self.event.annotations:

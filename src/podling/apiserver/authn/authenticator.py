@@ -1,19 +1,19 @@
-"""The union of authenticators that the API server asks, and impersonation on top of it."""
+"""Who sends a request: the front proxy in somebody's name, a client certificate, a bearer token, or nobody."""
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Callable, Mapping
-from urllib.parse import unquote
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from podling.api import errors
 from podling.api.request import User
-from podling.apiserver.audit.trail import current as audit_trail
-from podling.apiserver.authn import bootstrap_tokens, certificates, names
-from podling.apiserver.authn.certificates import with_authenticated
-from podling.apiserver.authn.lookup import Lookup
-from podling.apiserver.authn.service_accounts import InvalidToken, TokenValidator
-from podling.apiserver.authz.attributes import Attributes, Decision, forbidden
+from podling.apiserver.authn import certificates, names
+from podling.apiserver.authn.tokens import Tokens
+
+if TYPE_CHECKING:
+    from podling.apiserver.authn.request_header import FrontProxy
 
 #: Served to everybody.
 PUBLIC_PATHS = frozenset({"/healthz", "/livez", "/readyz", "/version"})
@@ -24,109 +24,52 @@ ANONYMOUS = User(names.ANONYMOUS, (names.UNAUTHENTICATED,))
 _WEBSOCKET_BEARER = "base64url.bearer.authorization.k8s.io."
 
 
+class Anonymous(msgspec.Struct, frozen=True):
+    """Whether, and where, a request without credentials is `system:anonymous`'s. No paths are all paths."""
+
+    enabled: bool = True
+    paths: frozenset[str] = PUBLIC_PATHS
+
+    def allows(self, path: str) -> bool:
+        return self.enabled and (not self.paths or path in self.paths or path.rstrip("/") in self.paths)
+
+
 class Authenticator:
-    """`static_tokens` are users by token; `authorize` judges impersonation. `audiences` are the API server's own."""
+    """Asks in turn. `anonymous` may be replaced at any time."""
 
     def __init__(
-        self,
-        lookup: Lookup,
-        accounts: TokenValidator,
-        *,
-        audiences: tuple[str, ...],
-        authorize: Callable[[Attributes], Decision],
-        static_tokens: Mapping[str, User] | None = None,
+        self, tokens: Tokens, *, anonymous: Anonymous | None = None, front_proxy: FrontProxy | None = None
     ) -> None:
-        self._lookup = lookup
-        self._accounts = accounts
-        self._audiences = audiences
-        self._authorize = authorize
-        self._static = {token.encode(): user for token, user in (static_tokens or {}).items()}
+        self.tokens = tokens
+        self.anonymous = anonymous or Anonymous()
+        self._front_proxy = front_proxy
 
     async def authenticate(self, headers: Mapping[str, str], peer_cert_der: bytes | None, path: str) -> User | None:
         """Who sends a request; None if it brings no credentials and `path` needs some.
 
-        `headers` has lower-case names (a multidict gives repeated impersonation headers their due). `peer_cert_der` is
-        a certificate that TLS has verified. StatusError: 401 for a bad credential, 400 and 403 for an impersonation
-        that makes no sense or is not allowed.
+        `headers` has lower-case names (a multidict gives repeated headers their due). `peer_cert_der` is a certificate
+        that TLS has verified. StatusError 401 for a bad credential.
         """
-        user = certificates.user_of(peer_cert_der) if peer_cert_der else None
-        if user is None:
-            token = bearer_token(headers)
-            if token is not None:
-                user, _, _ = self.review(token)
-                if user is None:
-                    raise errors.unauthorized()
-            elif peer_cert_der:
+        user = None
+        certificate = peer_cert_der
+        if certificate and self._front_proxy is not None:
+            user = self._front_proxy.user_of(certificate, headers)
+            if user is None and not self._front_proxy.is_client(certificate):
+                certificate = None
+        if user is None and certificate:
+            user = certificates.user_of(certificate)
+        if user is not None:
+            return user
+        token = bearer_token(headers)
+        if token is not None:
+            found = self.tokens.at_once(token)
+            user = (found or await self.tokens.review(token))[0]
+            if user is None:
                 raise errors.unauthorized()
-            elif path.rstrip("/") in PUBLIC_PATHS:
-                user = ANONYMOUS
-            else:
-                return None
-        if not any(key.lower().startswith("impersonate-") for key in headers):
             return user
-        trail = audit_trail()
-        if trail is not None:
-            await trail.identified(user)
-        other = self._impersonated(user, headers)
-        if trail is not None and other is not user:
-            trail.impersonates(other)
-        return other
-
-    def review(self, token: str, audiences: tuple[str, ...] = ()) -> tuple[User | None, tuple[str, ...], str]:
-        """The user of a bearer token, which of `audiences` (the API server's, if none) it is for, and what is wrong."""
-        audiences = audiences or self._audiences
-        for known, user in self._static.items():
-            if hmac.compare_digest(known, token.encode()):
-                return _authenticated(user), self._shared(audiences), ""
-        if bootstrap_tokens.looks_like(token):
-            joining = bootstrap_tokens.authenticate(token, self._lookup)
-            if joining is not None:
-                return _authenticated(joining), self._shared(audiences), ""
-        try:
-            found = self._accounts.validate(token, audiences)
-        except InvalidToken as error:
-            return None, (), f"[invalid bearer token, {error}]"
-        if found is None:
-            return None, (), "invalid bearer token"
-        return found[0], found[1], ""
-
-    def _shared(self, audiences: tuple[str, ...]) -> tuple[str, ...]:
-        """Tokens that know nothing of audiences are for the API server."""
-        return tuple(a for a in audiences if a in self._audiences)
-
-    def _impersonated(self, user: User, headers: Mapping[str, str]) -> User:
-        wanted = _all(headers, "impersonate-user")
-        name = wanted[0] if wanted else ""
-        groups = _all(headers, "impersonate-group")
-        uid = (_all(headers, "impersonate-uid") or [""])[0]
-        extra = _extra(headers)
-        if not name:
-            if groups or uid or extra:
-                raise errors.bad_request(f"requested {_shown(groups, extra, uid)} without impersonating a user")
-            return user
-        account = names.split_account(name)
-        if account is not None:
-            self._demand(Attributes(user, "impersonate", "", "v1", "serviceaccounts", "", *account))
-        else:
-            self._demand(Attributes(user, "impersonate", resource="users", name=name))
-        for group in groups:
-            self._demand(Attributes(user, "impersonate", resource="groups", name=group))
-        more = {"group": "authentication.k8s.io", "version": "v1"}
-        for key, values in extra.items():
-            for value in values:
-                self._demand(
-                    Attributes(user, "impersonate", **more, resource="userextras", subresource=key, name=value)
-                )
-        if uid:
-            self._demand(Attributes(user, "impersonate", **more, resource="uids", name=uid))
-        if account is not None and not groups:
-            groups = list(names.account_groups(account[0]))
-        return User(name, _with_default_group(name, groups), uid, {k: tuple(v) for k, v in extra.items()})
-
-    def _demand(self, attributes: Attributes) -> None:
-        decision = self._authorize(attributes)
-        if not decision.allowed:
-            raise forbidden(attributes, decision.reason)
+        if peer_cert_der:
+            raise errors.unauthorized()
+        return ANONYMOUS if self.anonymous.allows(path) else None
 
 
 def bearer_token(headers: Mapping[str, str]) -> str | None:
@@ -149,38 +92,3 @@ def _decoded(text: str) -> str | None:
         return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
     except (binascii.Error, UnicodeDecodeError, ValueError):
         return None
-
-
-def _authenticated(user: User) -> User:
-    return User(user.name, with_authenticated(user.groups), user.uid, user.extra)
-
-
-def _with_default_group(name: str, groups: list[str]) -> tuple[str, ...]:
-    if name == names.ANONYMOUS:
-        default = names.UNAUTHENTICATED
-        return tuple(groups) if default in groups else (*groups, default)
-    if names.AUTHENTICATED in groups or names.UNAUTHENTICATED in groups:
-        return tuple(groups)
-    return (*groups, names.AUTHENTICATED)
-
-
-def _all(headers: Mapping[str, str], name: str) -> list[str]:
-    """Every value of a header, also of one that was sent several times."""
-    getall = getattr(headers, "getall", None)
-    if getall is not None:
-        return list(getall(name, []))
-    value = headers.get(name)
-    return [] if value is None else [value]
-
-
-def _extra(headers: Mapping[str, str]) -> dict[str, list[str]]:
-    prefix = "impersonate-extra-"
-    keys = dict.fromkeys(key.lower() for key in headers if key.lower().startswith(prefix))
-    return {unquote(key[len(prefix) :]): _all(headers, key) for key in keys}
-
-
-def _shown(groups: list[str], extra: dict[str, list[str]], uid: str) -> str:
-    parts = [f"Group {g}" for g in groups]
-    parts += [f"UserExtra {key}={value}" for key, values in extra.items() for value in values]
-    parts += [f"UID {uid}"] if uid else []
-    return f"[{', '.join(parts)}]"

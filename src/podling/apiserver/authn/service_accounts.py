@@ -254,9 +254,10 @@ class TokenValidator:
             header = jwt.get_unverified_header(token)
             key = self._keys.get(header.get("kid", ""))
             claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-        except jwt.PyJWTError:
+        except (jwt.PyJWTError, RecursionError):
             return None
-        if claims.get("iss") not in self._issuers and claims.get("iss") != LEGACY_ISSUER:
+        issuer = claims.get("iss")
+        if not isinstance(issuer, str) or (issuer not in self._issuers and issuer != LEGACY_ISSUER):
             return None
         candidates = [key] if key is not None else list(self._keys.values())
         for candidate in candidates:

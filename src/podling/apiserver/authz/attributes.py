@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeVar
 
 from podling.api import errors
 from podling.api.request import User
+
+T = TypeVar("T")
 
 
 class Attributes(NamedTuple):
@@ -31,11 +34,42 @@ class Attributes(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """`reason` says why (in upstream's words); `error` what could not be evaluated on the way."""
+    """`reason` says why (in upstream's words); `error` what could not be evaluated on the way.
+
+    Neither allowed nor `denied` is no opinion: the next authorizer is asked.
+    """
 
     allowed: bool
     reason: str = ""
     error: str = ""
+    denied: bool = False
+
+
+#: Decisions from memory are there at once; one that is asked of a webhook must be waited for.
+Verdict = Decision | Awaitable[Decision]
+Authorize = Callable[[Attributes], Verdict]
+
+
+class Undecided(Exception):
+    """Raised where nothing can wait: try again when `settled` is, with what it has given."""
+
+    def __init__(self, settled: Awaitable[object]) -> None:
+        super().__init__("the authorizer must be waited for")
+        self.settled = settled
+
+
+async def decided(evaluate: Callable[[], T]) -> T:
+    """What a function gives that may raise Undecided: it is called again after each answer that it had to wait for."""
+    while True:
+        try:
+            return evaluate()
+        except Undecided as pending:
+            await pending.settled
+
+
+async def settled(verdict: Verdict) -> Decision:
+    """The decision, waited for if need be."""
+    return verdict if isinstance(verdict, Decision) else await verdict
 
 
 NO_OPINION = Decision(False)
@@ -44,6 +78,13 @@ NO_OPINION = Decision(False)
 def quoted(text: str) -> str:
     """`text` in double quotes, escaped as Go's %q does for what appears in names."""
     return json.dumps(text, ensure_ascii=False)
+
+
+def refusal(attributes: Attributes, decision: Decision) -> errors.StatusError:
+    """What answers a request that is not allowed: 403, or 500 if an authorizer could not say."""
+    if decision.error:
+        return errors.internal(decision.error)
+    return forbidden(attributes, decision.reason)
 
 
 def forbidden(attributes: Attributes, reason: str = "") -> errors.StatusError:

@@ -10,7 +10,7 @@ from typing import Any
 
 from podling.api import errors, rbac_v1
 from podling.api.request import User
-from podling.apiserver.authz.attributes import Attributes, quoted
+from podling.apiserver.authz.attributes import Attributes, quoted, settled
 from podling.apiserver.authz.authorizer import MASTERS, Authorizer
 from podling.apiserver.authz.rules import compact, describe, quoted_list, uncovered
 
@@ -22,22 +22,22 @@ _EVERYTHING = [
 ]
 
 
-def check(authorizer: Authorizer, user: User, obj: Any, old: Any = None) -> None:
+async def check(authorizer: Authorizer, user: User, obj: Any, old: Any = None) -> None:
     """Raise 403 if `user` may not write `obj` (over `old`, if it is an update); objects of other kinds pass."""
     if MASTERS in user.groups:
         return
     match obj:
         case rbac_v1.Role():
-            _check_role(authorizer, user, obj, old, "roles")
+            await _check_role(authorizer, user, obj, old, "roles")
         case rbac_v1.ClusterRole():
-            _check_role(authorizer, user, obj, old, "clusterroles")
+            await _check_role(authorizer, user, obj, old, "clusterroles")
         case rbac_v1.RoleBinding():
-            _check_binding(authorizer, user, obj, old, "rolebindings")
+            await _check_binding(authorizer, user, obj, old, "rolebindings")
         case rbac_v1.ClusterRoleBinding():
-            _check_binding(authorizer, user, obj, old, "clusterrolebindings")
+            await _check_binding(authorizer, user, obj, old, "clusterrolebindings")
 
 
-def _check_role(
+async def _check_role(
     authorizer: Authorizer,
     user: User,
     role: rbac_v1.Role | rbac_v1.ClusterRole,
@@ -52,7 +52,7 @@ def _check_role(
         and (getattr(old, "aggregation_rule", None) == aggregation)
     ):
         return
-    if _may(authorizer, user, "escalate", resource, namespace, name):
+    if await _may(authorizer, user, "escalate", resource, namespace, name):
         return
     message = missing_rights(authorizer, user, namespace, role.rules or [])
     if message:
@@ -61,7 +61,7 @@ def _check_role(
         raise errors.forbidden(resource, GROUP, name, "must have cluster-admin privileges to use the aggregationRule")
 
 
-def _check_binding(
+async def _check_binding(
     authorizer: Authorizer,
     user: User,
     binding: rbac_v1.RoleBinding | rbac_v1.ClusterRoleBinding,
@@ -72,7 +72,7 @@ def _check_binding(
     if old is not None and old.role_ref == ref and (old.subjects or []) == (binding.subjects or []):
         return
     roles = "roles" if ref.kind == "Role" else "clusterroles"
-    if _may(authorizer, user, "bind", roles, namespace, ref.name):
+    if await _may(authorizer, user, "bind", roles, namespace, ref.name):
         return
     role = authorizer.rbac.role(ref, namespace)
     if role is None:
@@ -82,9 +82,9 @@ def _check_binding(
         raise errors.forbidden(resource, GROUP, binding.metadata.name or "", message)
 
 
-def _may(authorizer: Authorizer, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
+async def _may(authorizer: Authorizer, user: User, verb: str, resource: str, namespace: str, name: str) -> bool:
     attributes = Attributes(user, verb, group=GROUP, version="*", resource=resource, namespace=namespace, name=name)
-    return authorizer.authorize(attributes).allowed
+    return (await settled(authorizer.authorize(attributes))).allowed
 
 
 def missing_rights(authorizer: Authorizer, user: User, namespace: str, rules: list[rbac_v1.PolicyRule]) -> str:

@@ -22,4 +22,4 @@ class EscalationCheck(Plugin):
         self._authorizer = authorizer
 
     async def validate(self, attributes: Attributes) -> None:
-        escalation.check(self._authorizer, attributes.user, attributes.obj, attributes.old)
+        await escalation.check(self._authorizer, attributes.user, attributes.obj, attributes.old)

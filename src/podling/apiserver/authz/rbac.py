@@ -159,8 +159,7 @@ class Rbac:
                 return Decision(True, grant.reason)
         if not missing:
             return Decision(False)
-        text = aggregate(missing)
-        return Decision(False, f"RBAC: {text}", text)
+        return Decision(False, f"RBAC: {aggregate(missing)}")
 
     def _compile(self, key: RoleKey) -> CompiledRules | None:
         role = self._roles.get(key)

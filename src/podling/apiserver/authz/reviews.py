@@ -10,7 +10,7 @@ from podling.api import authentication_v1, authorization_v1, errors
 from podling.api.errors import FieldError
 from podling.api.request import User
 from podling.api.struct import clone, encode
-from podling.apiserver.authz.attributes import Attributes
+from podling.apiserver.authz.attributes import Attributes, settled
 from podling.apiserver.authz.authorizer import Authorizer
 from podling.apiserver.authz.rbac import RulesOfUser, aggregate
 
@@ -26,7 +26,7 @@ AccessReview = (
 class TokenAuthenticator(Protocol):
     """How a TokenReview is answered: the user and the audiences that the token is good for, or why it is not."""
 
-    def review(self, token: str, audiences: tuple[str, ...]) -> tuple[User | None, tuple[str, ...], str]: ...
+    async def review(self, token: str, audiences: tuple[str, ...]) -> tuple[User | None, tuple[str, ...], str]: ...
 
 
 class Reviews:
@@ -41,27 +41,30 @@ class Reviews:
         obj = clone(obj)
         match obj:
             case authorization_v1.SelfSubjectAccessReview():
-                return self._access(obj, user)
+                return await self._access(obj, user)
             case authorization_v1.LocalSubjectAccessReview():
-                return self._access(obj, _subject(_local(obj, namespace).spec))
+                return await self._access(obj, _subject(_local(obj, namespace).spec))
             case authorization_v1.SubjectAccessReview():
-                return self._access(obj, _subject(obj.spec))
+                return await self._access(obj, _subject(obj.spec))
             case authorization_v1.SelfSubjectRulesReview():
                 return self._rules(obj, user)
             case authentication_v1.SelfSubjectReview():
                 obj.status = authentication_v1.SelfSubjectReviewStatus(user_info=user_info(user))
                 return obj
             case authentication_v1.TokenReview():
-                return self._token(obj)
+                return await self._token(obj)
         raise errors.bad_request(f"not a {resource}: {type(obj).__name__}")
 
-    def _access(self, obj: AccessReview, user: User) -> AccessReview:
+    async def _access(self, obj: AccessReview, user: User) -> AccessReview:
         findings = _findings(obj)
         if findings:
             raise errors.invalid(obj.kind, GROUP, "", findings)
-        decision = self._authorizer.authorize(attributes_of(obj.spec, user))
+        decision = await settled(self._authorizer.authorize(attributes_of(obj.spec, user)))
         obj.status = authorization_v1.SubjectAccessReviewStatus(
-            allowed=decision.allowed, reason=decision.reason or None, evaluation_error=decision.error or None
+            allowed=decision.allowed,
+            denied=decision.denied or None,
+            reason=decision.reason or None,
+            evaluation_error=decision.error or None,
         )
         return obj
 
@@ -73,10 +76,10 @@ class Reviews:
         obj.status = _rules_status(self._authorizer.rules_for(user, obj.spec.namespace))
         return obj
 
-    def _token(self, obj: authentication_v1.TokenReview) -> authentication_v1.TokenReview:
+    async def _token(self, obj: authentication_v1.TokenReview) -> authentication_v1.TokenReview:
         if not obj.spec.token:
             raise errors.bad_request("token is required for TokenReview in authentication")
-        user, audiences, error = self._tokens.review(obj.spec.token, tuple(obj.spec.audiences or ()))
+        user, audiences, error = await self._tokens.review(obj.spec.token, tuple(obj.spec.audiences or ()))
         obj.status = authentication_v1.TokenReviewStatus(
             authenticated=True if user else None,
             user=user_info(user) if user else authentication_v1.UserInfo(),

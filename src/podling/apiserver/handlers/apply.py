@@ -15,6 +15,7 @@ from podling.api import errors, meta_v1
 from podling.api.errors import StatusError, bad_request
 from podling.apiserver import body, managed_fields, metadata
 from podling.apiserver.answer import Answer
+from podling.apiserver.authz.attributes import Undecided
 from podling.apiserver.call import Call
 from podling.apiserver.facet import WHOLE, Facet
 from podling.apiserver.handlers.write import modify
@@ -41,9 +42,11 @@ async def apply(call: Call, facet: Facet) -> Answer:
     intent = _intent(call)
     repeated = request.obj is None and wanted != "Ignore" and body.has_duplicates(intent)
 
+    may_create = False
+
     def make(old: Any) -> Any:
         if old is None:
-            _may_create(call, intent)
+            _check_create(call, intent, allowed=may_create)
         new = _applied(call, facet, old, intent, name, force)
         if repeated:
             _report_duplicates(call, wanted)
@@ -54,7 +57,12 @@ async def apply(call: Call, facet: Facet) -> Answer:
         return False
 
     creates = facet is WHOLE
-    return facet.answer(await modify(call, make, facet.settle(call), create_missing=creates, track=track))
+    while True:
+        try:
+            return facet.answer(await modify(call, make, facet.settle(call), create_missing=creates, track=track))
+        except Undecided as pending:
+            await pending.settled
+            may_create = True
 
 
 def _field_manager(call: Call) -> str:
@@ -100,10 +108,11 @@ def _report_duplicates(call: Call, wanted: str) -> None:
     call.warn(why)
 
 
-def _may_create(call: Call, intent: dict[str, Any]) -> None:
+def _check_create(call: Call, intent: dict[str, Any], *, allowed: bool) -> None:
     """StatusError 403 unless the author may also create, 409 if they meant an object that is gone."""
     info = call.info
-    call.app.authorize(call.user, info._replace(verb="create"))
+    if not allowed and (pending := call.app.authorize(call.user, info._replace(verb="create"))) is not None:
+        raise Undecided(pending)
     meta = intent.get("metadata")
     uid = meta.get("uid") if isinstance(meta, dict) else None
     if uid:

@@ -54,7 +54,9 @@ class Streaming:
     async def __call__(self, request: web.BaseRequest, info: RequestInfo, user: User) -> web.StreamResponse:
         if info.subresource in _CREATING and info.verb != "create":
             # A WebSocket is opened by GET, but who may only read may not run anything.
-            self._app.authorize(user, info._replace(verb="create"))
+            pending = self._app.authorize(user, info._replace(verb="create"))
+            if pending is not None:
+                await pending
         task = asyncio.current_task()
         assert task is not None
         self._running.add(task)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from apiserver.authz.test_rbac import ALICE, binding, cluster_binding, cluster_role, role, rule
+from podling import clock
 from podling.api import rbac_v1
 from podling.api.errors import StatusError
 from podling.api.request import User
@@ -32,6 +33,10 @@ PODS = rule("get list", "core", "pods")
 RBAC = "rbac.authorization.k8s.io"
 
 
+def check(*arguments: Any) -> None:
+    clock.run_virtual(escalation.check(*arguments))
+
+
 @pytest.mark.parametrize(
     ("held", "written", "allowed"),
     [
@@ -51,16 +56,16 @@ RBAC = "rbac.authorization.k8s.io"
 )
 def test_writing_takes_the_rights_or_the_verb(held: list[rbac_v1.PolicyRule], written: Any, allowed: bool) -> None:
     if allowed:
-        escalation.check(authorizer(*held), ALICE, written)
+        check(authorizer(*held), ALICE, written)
     else:
         with pytest.raises(StatusError) as caught:
-            escalation.check(authorizer(*held), ALICE, written)
+            check(authorizer(*held), ALICE, written)
         assert caught.value.code == 403
 
 
 def test_the_message_names_what_is_missing() -> None:
     with pytest.raises(StatusError) as caught:
-        escalation.check(authorizer(PODS), ALICE, role("dev", "r", rule("get list watch", "core", "pods")))
+        check(authorizer(PODS), ALICE, role("dev", "r", rule("get list watch", "core", "pods")))
     assert str(caught.value) == (
         'roles.rbac.authorization.k8s.io "r" is forbidden: user "alice" (groups=["devs" "system:authenticated"]) is '
         "attempting to grant RBAC permissions not currently held:\n"
@@ -69,34 +74,34 @@ def test_the_message_names_what_is_missing() -> None:
 
 
 def test_masters_may_grant_everything() -> None:
-    escalation.check(authorizer(), User("root", ("system:masters",)), cluster_role("r", rule("*", "*", "*")))
+    check(authorizer(), User("root", ("system:masters",)), cluster_role("r", rule("*", "*", "*")))
 
 
 def test_an_update_that_grants_nothing_new_passes() -> None:
     old = role("dev", "r", rule("*", "*", "*"))
     new = clone(old)
     new.metadata.labels = {"a": "b"}
-    escalation.check(authorizer(), ALICE, new, old)
+    check(authorizer(), ALICE, new, old)
     bound = binding("dev", "b", "ClusterRole/pods", "user:bob")
-    escalation.check(authorizer(), ALICE, clone(bound), bound)
+    check(authorizer(), ALICE, clone(bound), bound)
     with pytest.raises(StatusError):
-        escalation.check(authorizer(), ALICE, binding("dev", "b", "ClusterRole/pods", "user:eve"), bound)
+        check(authorizer(), ALICE, binding("dev", "b", "ClusterRole/pods", "user:eve"), bound)
 
 
 def test_aggregation_takes_everything() -> None:
     aggregated = cluster_role("agg")
     aggregated.aggregation_rule = rbac_v1.AggregationRule(cluster_role_selectors=[])
     with pytest.raises(StatusError, match="must have cluster-admin privileges to use the aggregationRule"):
-        escalation.check(authorizer(PODS), ALICE, aggregated)
-    escalation.check(authorizer(rule("*", "*", "*"), rule("*", urls="*")), ALICE, aggregated)
+        check(authorizer(PODS), ALICE, aggregated)
+    check(authorizer(rule("*", "*", "*"), rule("*", urls="*")), ALICE, aggregated)
 
 
 def test_a_binding_to_a_role_that_does_not_exist_is_not_found() -> None:
     with pytest.raises(StatusError) as caught:
-        escalation.check(authorizer(), ALICE, binding("dev", "b", "Role/none", "user:bob"))
+        check(authorizer(), ALICE, binding("dev", "b", "Role/none", "user:bob"))
     assert caught.value.code == 404
     assert str(caught.value) == 'role.rbac.authorization.k8s.io "none" not found'
 
 
 def test_other_kinds_pass() -> None:
-    escalation.check(authorizer(), ALICE, object())
+    check(authorizer(), ALICE, object())

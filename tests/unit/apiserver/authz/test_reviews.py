@@ -16,7 +16,7 @@ from podling.apiserver.authz.reviews import Reviews
 
 
 class Tokens:
-    def review(self, token: str, audiences: tuple[str, ...]) -> tuple[User | None, tuple[str, ...], str]:
+    async def review(self, token: str, audiences: tuple[str, ...]) -> tuple[User | None, tuple[str, ...], str]:
         if token == "good":
             return User("bob", ("g",), "7", {"k": ("v",)}), audiences or ("api",), ""
         return None, (), "invalid bearer token"

@@ -1,0 +1,123 @@
+"""A server outside that answers reviews (TokenReview, SubjectAccessReview, ImageReview): posted to the URL of a
+kubeconfig, with its credentials. What looks like passing trouble is tried again, a few times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from podling.client.kubeconfig import Config
+
+if TYPE_CHECKING:
+    import aiohttp
+
+ATTEMPTS = 5
+FACTOR = 1.5
+JITTER = 0.2
+BACKOFF = 0.5
+TIMEOUT = 30.0
+MAX_ANSWER = 3 * 1024 * 1024
+_AGAIN = frozenset((429, 500, 504))
+
+
+class ReviewFailure(Exception):
+    """There is no answer; the text says why."""
+
+    def __init__(self, text: str, *, again: bool = False) -> None:
+        super().__init__(text)
+        self.again = again
+
+
+class RemoteReview:
+    """`close` when done."""
+
+    def __init__(self, config: Config, *, backoff: float = BACKOFF) -> None:
+        self._config = config
+        self._backoff = backoff
+        self._session: aiohttp.ClientSession | None = None
+
+    async def ask(self, review: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
+        """The `status` of the answer. Raises ReviewFailure."""
+        body = msgspec.json.encode(review)
+        wait = self._backoff
+        try:
+            async with asyncio.timeout(timeout):
+                for _ in range(ATTEMPTS - 1):
+                    try:
+                        return await self._post(body)
+                    except ReviewFailure as failure:
+                        if not failure.again:
+                            raise
+                    await asyncio.sleep(wait * (1 + JITTER * random.random()))
+                    wait *= FACTOR
+                return await self._post(body)
+        except TimeoutError:
+            raise ReviewFailure(f'Post "{self._config.server}": context deadline exceeded') from None
+
+    async def _post(self, body: bytes) -> dict[str, Any]:
+        import aiohttp
+
+        server = self._config.server
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if token := self._token():
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            async with self._open().post(server, data=body, headers=headers, allow_redirects=False) as answer:
+                data = b""
+                while not answer.content.at_eof():
+                    data += await answer.content.read(MAX_ANSWER)
+                    if len(data) > MAX_ANSWER:
+                        raise ReviewFailure(f'Post "{server}": the answer is too large')
+                if not 200 <= answer.status < 300:
+                    text = data[:1024].decode("utf-8", "replace").strip() or "unknown"
+                    why = f'an error on the server ("{text}") has prevented the request from succeeding'
+                    raise ReviewFailure(why, again=answer.status in _AGAIN or "Retry-After" in answer.headers)
+        except (aiohttp.ServerDisconnectedError, ConnectionResetError) as error:
+            raise ReviewFailure(f'Post "{server}": {error or "EOF"}', again=True) from None
+        except (aiohttp.ClientError, OSError) as error:
+            raise ReviewFailure(f'Post "{server}": {error}') from None
+        return _status(data)
+
+    def _token(self) -> str:
+        if not self._config.token_file:
+            return self._config.token
+        try:
+            # Read anew each time: such tokens are renewed.
+            with open(self._config.token_file) as file:
+                return file.read().strip()
+        except OSError as error:
+            raise ReviewFailure(f"{self._config.token_file} can't be read: {error.strerror}") from None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            import aiohttp
+
+            from podling.client.http import ssl_context
+
+            context = ssl_context(self._config)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=context if context is not None else True, limit=0),
+                timeout=aiohttp.ClientTimeout(total=None),
+                trust_env=False,
+            )
+        return self._session
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _status(data: bytes) -> dict[str, Any]:
+    try:
+        answer = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ReviewFailure(f"couldn't get version/kind; json parse error: {error}") from None
+    status = answer.get("status", {}) if isinstance(answer, dict) else None
+    if not isinstance(status, dict):
+        raise ReviewFailure("the answer is no review: it has no status")
+    return status
