@@ -3,8 +3,9 @@
     python tools/generate_protobuf.py API APIMACHINERY APIEXTENSIONS AGGREGATOR            write the table
     python tools/generate_protobuf.py API APIMACHINERY APIEXTENSIONS AGGREGATOR --check    exit 1 if it would change
 
-The arguments are source trees of k8s.io/api, apimachinery, apiextensions-apiserver and kube-aggregator. Only the numbers
-are taken, from the tags of the Go types: what a field holds is known from the generated classes. A line is a message:
+The arguments are source trees of k8s.io/api, apimachinery, apiextensions-apiserver and kube-aggregator. Only the
+numbers are taken, from the tags of the Go types: what a field holds is known from the generated classes. A line is a
+message:
 
     core_v1.Volume 1=name 2>core_v1.VolumeSource        `=` a field, `*` one that may be absent though it has a zero
                                                         value, `+` a list in a message of its own, `>` a message whose
@@ -68,7 +69,8 @@ def main() -> int:
     folders["apiextensions_v1"] = extensions / "pkg/apis/apiextensions/v1"
     folders["apiregistration_v1"] = aggregator / "pkg/apis/apiregistration/v1"
     files = [(here, file) for here, folder in folders.items() for file in sorted(folder.glob("types*.go"))]
-    files += [("meta_v1", machinery / "pkg/apis/meta/v1" / name) for name in ("types.go", "watch.go", "group_version.go")]
+    meta = machinery / "pkg/apis/meta/v1"
+    files += [("meta_v1", meta / name) for name in ("types.go", "watch.go", "group_version.go")]
     lines = [line for here, file in files for line in lines_of(file.read_text(), here)]
     text = "\n".join(sorted(lines)) + "\n"
     if "--check" in sys.argv:

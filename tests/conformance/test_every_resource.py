@@ -19,9 +19,9 @@ from podling import clock
 from podling.api import registry
 from podling.api.registry import Resource
 from podling.api.struct import from_dict
+from podling.apiserver.wire import protobuf
 from tests.conformance import web as wire
 from tests.conformance.web import Web, over_http
-from tests.unit.apiserver.protobuf_writer import wrapped
 from tests.unit.apiserver.resources.certificates.material import certificate, request
 
 STORED = [r for r in registry.BUILTIN if not r.virtual]
@@ -351,14 +351,43 @@ async def test_a_body_may_be_json_yaml_or_protobuf(web: Web, resource: Resource)
     obj = from_dict(document, resource.type)
     bodies = {
         "application/yaml": yaml.safe_dump(document).encode(),
-        "application/vnd.kubernetes.protobuf": wrapped(obj),
+        "application/vnd.kubernetes.protobuf": protobuf.encode(obj),
     }
     dry = {"dryRun": "All"}
     expected = await web.ask("POST", client.collection, document, params=dry)
     for media, body in bodies.items():
-        headers = {"content-type": media, "accept": "application/vnd.kubernetes.protobuf,application/json"}
+        headers = {"content-type": media, "accept": "application/json"}
         found = await web.ask("POST", client.collection, body, params=dry, headers=headers)
-        assert without_chance(found) == without_chance(expected), media
+        assert solid(without_chance(found)) == solid(without_chance(expected)), media
+
+
+def solid(value: Any) -> Any:
+    """Without what is empty: in protobuf what is no pointer in Go is always there, an empty list never."""
+    if isinstance(value, dict):
+        found = {key: solid(item) for key, item in value.items()}
+        return {key: item for key, item in found.items() if item}
+    return [solid(item) for item in value] if isinstance(value, list) else value
+
+
+@each_resource
+@over_http
+async def test_protobuf_says_what_json_says(web: Web, resource: Resource) -> None:
+    """An object, a list and metadata alone."""
+    client = Client(web, resource)
+    await web.ask("POST", client.collection, manifest(resource, 1))
+    form = "application/vnd.kubernetes.protobuf"
+    for _ in range(10):
+        expected = await web.ask("GET", client.at(1), headers={"accept": "application/json"})
+        found = protobuf.decode(await web.ask("GET", client.at(1), headers={"accept": form}))
+        if found["metadata"]["resourceVersion"] == expected["metadata"]["resourceVersion"]:
+            # What the server itself adds to an object does not come in between.
+            break
+    assert from_dict(found, resource.type).metadata == from_dict(expected, resource.type).metadata
+    assert solid(found) == solid(expected)
+    accept = f"{form};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+    for headers in ({"accept": form}, {"accept": accept}):
+        listed = await web.ask("GET", client.collection, headers=headers)
+        assert expected["metadata"]["uid"].encode() in listed and listed.startswith(b"k8s\0")
 
 
 def without_chance(obj: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import msgspec
 from podling.api import registry
 from podling.api.errors import StatusError
 from podling.api.request import Request, User
+from podling.apiserver import features
 from podling.apiserver.admission import default
 from podling.apiserver.admission.default import default_chain
 from podling.apiserver.admission.node_restriction import NodeRestriction
@@ -98,6 +99,7 @@ class Assembly:
     def __init__(self, store: Store, settings: Settings) -> None:
         self._at_rest = _at_rest(store, settings.options)
         self.app = ApiServer(self._at_rest.store if self._at_rest is not None else store)
+        self.app.cbor = features.enabled(settings.options.feature_gates, features.CBOR)
         self.settings = settings
         self.authorizer = Authorizer()
         self._custom = CustomResources(self.app)

@@ -1,53 +1,72 @@
-"""Request bodies: JSON or YAML into objects, with upstream's words for what can't be read or should not be there."""
+"""Request bodies into objects, with upstream's words for what can't be read or should not be there."""
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import Any
 
-from podling.api.errors import FieldError, StatusError, bad_request, invalid, unsupported_media_type
+from podling.api.errors import FieldError, StatusError, bad_request, invalid
 from podling.api.request import Request
 from podling.api.struct import to_dict
-from podling.apiserver import protobuf
 from podling.apiserver.call import Call
 from podling.apiserver.codec import Codec
+from podling.apiserver.negotiate import CBOR, JSON, PROTOBUF, YAML, supported, unsupported
 from podling.machinery import schema
 
-JSON = "application/json"
-YAMLS = ("application/yaml", "application/x-yaml", "text/yaml", "application/apply-patch+yaml")
-_SUPPORTED = (
-    "the body of the request was in an unknown format - accepted media types include: application/json, "
-    "application/yaml, application/vnd.kubernetes.protobuf"
+_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_CONTENT_TYPE = re.compile(
+    rf'\s*({_TOKEN}/{_TOKEN})\s*(?:;\s*{_TOKEN}\s*=\s*(?:{_TOKEN}|"(?:[^"\\]|\\.)*")\s*)*;?\s*', re.ASCII
 )
 
 
 def media_type(request: Request) -> str:
-    """The body's type without parameters; JSON if the request does not say."""
-    return request.headers.get("content-type", JSON).partition(";")[0].strip().lower() or JSON
+    """The body's type without parameters; JSON if the request does not say, "" if it is none."""
+    header = request.headers.get("content-type", "")
+    return _media_type(header) if header else JSON
 
 
-def load(request: Request) -> Any:
+@lru_cache(maxsize=256)
+def _media_type(header: str) -> str:
+    found = _CONTENT_TYPE.fullmatch(header)
+    return found[1].lower() if found else ""
+
+
+def check_media(call: Call, *, custom: bool = False) -> None:
+    """StatusError 415 unless the body is in a form that can be read. Custom resources have no protobuf form."""
+    forms = supported(call.app.cbor)
+    if custom:
+        forms = tuple(form for form in forms if form != PROTOBUF)
+    if call.request.obj is None and media_type(call.request) not in forms:
+        raise unsupported(forms)
+
+
+def load(request: Request, kind: str = "", version: str = "") -> Any:
     """The body as dicts and lists; duplicate keys are marked. StatusError 400."""
     if request.obj is not None:
         return request.obj if isinstance(request.obj, dict | list) else to_dict(request.obj)
     try:
-        media = media_type(request)
-        if media in YAMLS:
-            return load_yaml(request.body)
-        if media == protobuf.MEDIA_TYPE:
-            return protobuf.decode(request.body)
-        return schema.parse(request.body)
+        return _decoded(request, kind, version)
     except schema.DecodeError as error:
         raise bad_request(str(error)) from None
 
 
-def load_yaml(body: bytes) -> Any:
-    """YAML as JSON knows it. Raises schema.DecodeError."""
-    import yaml
+def _decoded(request: Request, kind: str, version: str) -> Any:
+    """What the bytes say; kind and version are these where protobuf leaves them out. Raises schema.DecodeError."""
+    media = media_type(request)
+    if media in (YAML, "application/apply-patch+yaml"):
+        from podling.apiserver.wire import yaml
 
-    try:
-        return yaml.load(body, Loader=_yaml_loader())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise schema.DecodeError(f"error converting YAML to JSON: yaml: {error}") from None
+        return yaml.decode(request.body)
+    if media in (CBOR, "application/apply-patch+cbor"):
+        from podling.apiserver.wire import cbor
+
+        return cbor.decode(request.body)
+    if media == PROTOBUF:
+        from podling.apiserver.wire import protobuf
+
+        return protobuf.decode(request.body, kind, version)
+    return schema.parse(request.body)
 
 
 def has_duplicates(value: Any) -> bool:
@@ -55,69 +74,6 @@ def has_duplicates(value: Any) -> bool:
     if isinstance(value, dict):
         return isinstance(value, schema.WithDuplicates) or any(map(has_duplicates, value.values()))
     return isinstance(value, list) and any(map(has_duplicates, value))
-
-
-def duplicate_keys(body: bytes) -> list[tuple[int, str]]:
-    """The keys that a YAML document (or JSON, which is YAML) has again in the same map, with their lines."""
-    import yaml
-
-    found: list[tuple[int, str]] = []
-
-    def walk(node: Any) -> None:
-        if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, value in node.value:
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in seen:
-                        found.append((key.start_mark.line + 1, key.value))
-                    seen.add(key.value)
-                walk(value)
-        elif isinstance(node, yaml.SequenceNode):
-            for item in node.value:
-                walk(item)
-
-    walk(yaml.compose(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    return sorted(found)
-
-
-def _yaml_loader() -> Any:
-    """No dates, keys that are strings, duplicate keys marked; the C parser where there is one."""
-    global _Loader
-    if _Loader is not None:
-        return _Loader
-    import yaml
-
-    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-    def mapping(loader: Any, node: Any) -> dict[str, Any]:
-        loader.flatten_mapping(node)
-        pairs = [(loader.construct_object(k, True), loader.construct_object(v, True)) for k, v in node.value]
-        found = {_key(k): v for k, v in pairs}
-        if len(found) == len(pairs):
-            return found
-        keys = [_key(k) for k, _ in pairs]
-        marked = schema.WithDuplicates(found)
-        marked.duplicates = tuple(k for k in found if keys.count(k) > 1)
-        return marked
-
-    class Loader(base):  # type: ignore[misc]
-        yaml_implicit_resolvers = {
-            first: [(tag, pattern) for tag, pattern in pairs if tag != "tag:yaml.org,2002:timestamp"]
-            for first, pairs in base.yaml_implicit_resolvers.items()
-        }
-
-    Loader.add_constructor("tag:yaml.org,2002:map", mapping)
-    _Loader = Loader
-    return Loader
-
-
-_Loader: Any = None
-
-
-def _key(key: Any) -> str:
-    if isinstance(key, bool):
-        return "true" if key else "false"
-    return "null" if key is None else str(key)
 
 
 def directive(query: dict[str, str], options: str = "CreateOptions") -> str:
@@ -144,24 +100,25 @@ def read_object(call: Call, codec: Codec, kind: str, api_version: str) -> Any:
 
 def _read(call: Call, codec: Codec, kind: str, api_version: str) -> Any:
     request = call.request
-    media = media_type(request)
-    if request.obj is None and media not in (JSON, protobuf.MEDIA_TYPE) and media not in YAMLS:
-        raise unsupported_media_type(_SUPPORTED)
+    check_media(call, custom=call.served.publish is not None and call.info.subresource != "scale")
     wanted = directive(request.query)
     raw: Any = None
     try:
-        if request.obj is None and media == JSON:
+        if request.obj is not None:
+            raw = load(request)
+            obj = codec.convert(raw)
+        elif (media := media_type(request)) == JSON:
             obj = codec.read(request.body)
             if wanted != "Ignore":
                 raw = schema.parse(request.body)
-        elif request.obj is None and media == protobuf.MEDIA_TYPE:
-            raw = protobuf.decode(request.body)
-            obj, wanted = codec.convert(raw), "Ignore"
         else:
-            raw = load(request)
+            raw = _decoded(request, kind, api_version)
             if not isinstance(raw, dict):
                 raise _unrecognized(kind, "couldn't get version/kind; json parse error: not an object", request.body)
             obj = codec.convert(raw)
+            if media == PROTOBUF:
+                # What is not known can't be told from what is not there.
+                wanted = "Ignore"
     except schema.DecodeError as error:
         raise _undecodable(error, kind, api_version, request.body, raw) from None
     _check_kind(obj, kind, api_version)
@@ -185,6 +142,10 @@ def cannot_handle(said: str, api_version: str, kind: str, why: str) -> StatusErr
 
 def _undecodable(error: schema.DecodeError, kind: str, api_version: str, body: bytes, raw: Any) -> StatusError:
     """The wrong kind explains a mismatch better than the mismatch does."""
+    if isinstance(error, schema.UnreadableError):
+        if error.kind:
+            return cannot_handle(error.kind, error.version, kind, str(error))
+        return _unrecognized(kind, str(error), body)
     if raw is None:
         try:
             raw = schema.parse(body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from podling.api.struct import ApiStruct
-from podling.apiserver import body
+from podling.apiserver.wire import yaml
 from podling.errors import PodlingError
 from podling.machinery import schema
 
@@ -31,7 +31,7 @@ def read(path: str) -> bytes:
 def load(data: bytes, path: str, api_version: str, kind: str, type_: type[S]) -> tuple[S, list[str]]:
     """The object in a file's YAML or JSON, with its unknown and duplicate fields. Raises ConfigFileError."""
     try:
-        raw = body.load_yaml(data)
+        raw = yaml.decode(data)
         if not isinstance(raw, dict):
             raise ConfigFileError(f"{path} holds no {kind}: write an object with apiVersion: {api_version}")
         found = _check_kind(raw, path, api_version, kind)

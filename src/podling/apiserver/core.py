@@ -79,6 +79,8 @@ class Core(ABC):
         #: Records requests, if that is wanted.
         self.auditor: Auditor | None = None
         self.ready = False
+        #: Whether CBOR is spoken (the feature CBORServingAndStorage).
+        self.cbor = False
         #: Counts changes of what is served, for discovery and OpenAPI documents.
         self.generation = 0
         for resource in resources:

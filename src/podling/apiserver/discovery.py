@@ -17,7 +17,8 @@ from podling.apiserver.aggregation import priorities
 from podling.apiserver.aggregation.priorities import Ranked
 from podling.apiserver.answer import Answer
 from podling.apiserver.core import Core
-from podling.apiserver.negotiate import clauses
+from podling.apiserver.negotiate import JSON, PROTOBUF, Media, as_it_is, choose, not_acceptable, supported, wants_pretty
+from podling.apiserver.present import formatted
 from podling.apiserver.request_info import RequestInfo
 
 _GUP = ("get", "patch", "update")
@@ -104,22 +105,45 @@ class Discovery:
         if request.method not in ("GET", "HEAD"):
             raise errors.path_not_found()
         path = info.path.rstrip("/")
-        aggregated = _aggregated(request.headers.get("accept", "")) if path in ("/api", "/apis") else ""
+        media = self._media(request, path)
         if self._generation != self._app.generation:
             self._made.clear()
             self._generation = self._app.generation
-        made = self._made.get((path, aggregated))
+        made = self._made.get((path, media))
         if made is None:
-            document = self._aggregate(path, aggregated) if aggregated else self._document(path)
-            body = encode(document)
-            made = self._made[path, aggregated] = body, f'"{hashlib.sha256(body).hexdigest().upper()}"'
+            made = self._made[path, media] = self._make(path, media)
         body, etag = made
-        headers = {"ETag": etag, "Vary": "Accept"}
-        if aggregated:
-            headers["content-type"] = f"application/json;g=apidiscovery.k8s.io;v={aggregated};as=APIGroupDiscoveryList"
-            if request.headers.get("if-none-match") == etag:
-                return Answer(status=304, body=b"", headers=headers)
+        kind = f"{media.type};g={media.group};v={media.version};as={media.as_}" if media.as_ else media.type
+        headers = {"ETag": etag, "Vary": "Accept", "content-type": kind}
+        if media.as_ and request.headers.get("if-none-match") == etag:
+            return Answer(status=304, body=b"", headers=headers)
         return Answer(body=body, headers=headers)
+
+    def _media(self, request: Request, path: str) -> Media:
+        """The form of a document. StatusError 406."""
+        accept, cbor = request.headers.get("accept", ""), self._app.cbor
+        media = None
+        if path in ("/api", "/apis") and "as" in accept:
+            media = choose(accept, supported(cbor), _is_aggregated, version="")
+        if media is None:
+            media = choose(accept, supported(cbor), as_it_is, version="")
+        if media is None:
+            raise not_acceptable(supported(cbor))
+        pretty = media.pretty or wants_pretty(request.query, request.headers.get("user-agent", ""))
+        return media._replace(pretty=pretty and media.type == JSON)
+
+    def _make(self, path: str, media: Media) -> tuple[bytes, str]:
+        """A document and its ETag."""
+        document = self._aggregate(path, media.version) if media.as_ else self._document(path)
+        if media.type == PROTOBUF:
+            from podling.apiserver.wire import protobuf
+
+            body = protobuf.encode_dict(document)
+        else:
+            body = encode(document)
+            if media.type != JSON or media.pretty:
+                body = formatted(body, media)
+        return body, f'"{hashlib.sha256(body).hexdigest().upper()}"'
 
     def resources(self) -> list[Resource]:
         """All that is served, in the order of its installation."""
@@ -172,8 +196,8 @@ class Discovery:
             for name in sorted(resource.subresources):
                 listed.append(_subresource(resource, name))
         group_version = f"{group}/{version}" if group else version
-        result = {"kind": "APIResourceList", "groupVersion": group_version, "resources": listed}
-        return result if not group else {"apiVersion": "v1", **result}
+        named = {"kind": "APIResourceList", "apiVersion": "v1"} if group else {"kind": "APIResourceList"}
+        return {**named, "groupVersion": group_version, "resources": listed}
 
     def _aggregate(self, path: str, version: str) -> dict[str, Any]:
         groups = [""] if path == "/api" else priorities.groups(self._ranked())
@@ -199,17 +223,9 @@ class Discovery:
         return {"metadata": metadata, "versions": versions}
 
 
-def _aggregated(accept: str) -> str:
-    """Which version of the aggregated form is wanted, "" if none."""
-    for kind, parameters in clauses(accept) if accept else ():
-        if kind not in ("application/json", "*/*", "application/*"):
-            continue
-        if parameters.get("as") == "APIGroupDiscoveryList" and parameters.get("g") == "apidiscovery.k8s.io":
-            if parameters.get("v") in ("v2", "v2beta1"):
-                return parameters["v"]
-        elif "as" not in parameters:
-            return ""
-    return ""
+def _is_aggregated(form: str, group_version: str, kind: str) -> bool:
+    versions = ("apidiscovery.k8s.io/v2", "apidiscovery.k8s.io/v2beta1")
+    return form != PROTOBUF and kind == "APIGroupDiscoveryList" and group_version in versions
 
 
 def _resource(r: Resource) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Entry:
     `object` is decoded when first asked for, and read-only. `wire` has the resourceVersion in it.
     """
 
-    __slots__ = ("_object", "_shown", "codec", "key", "name", "namespace", "revision", "wire")
+    __slots__ = ("_forms", "_object", "_shown", "codec", "key", "name", "namespace", "revision", "wire")
 
     def __init__(self, key: str, revision: int, wire: bytes, codec: Codec, obj: Any = None) -> None:
         self.key = key
@@ -51,6 +51,7 @@ class Entry:
         self.codec = codec
         self._object = obj
         self._shown: dict[str, tuple[Any, bytes]] | None = None
+        self._forms: dict[tuple[str, str], bytes] | None = None
 
     @property
     def object(self) -> Any:
@@ -76,6 +77,21 @@ class Entry:
             pair = cache[view.name] = obj, wire
         return pair
 
+    def form(self, name: str, view: View | None, make: Callable[[Any], bytes]) -> bytes:
+        """The object, as `view` shows it, in a form besides JSON, which is made once."""
+        key = name, view.name if view is not None else ""
+        forms = self._forms
+        if forms is None:
+            forms = self._forms = {}
+        made = forms.get(key)
+        if made is None:
+            made = forms[key] = make(self.shown(view)[0])
+        return made
+
+    def has_form(self, name: str, view: View | None) -> bool:
+        """Whether that form has been made."""
+        return self._forms is not None and (name, view.name if view is not None else "") in self._forms
+
     def has(self, view: View) -> bool:
         """Whether it is known how `view` shows the object."""
         return self._shown is not None and view.name in self._shown
@@ -88,7 +104,7 @@ class Entry:
 
     def forget(self) -> None:
         """Views have changed."""
-        self._shown = None
+        self._shown = self._forms = None
 
     def at(self, revision: int) -> Entry:
         """The same content at another revision: what a deletion shows."""

@@ -71,7 +71,7 @@ def _before(a: Clause, b: Clause) -> bool:
 
 def _clause(text: str) -> Clause | None:
     media, *rest = text.strip(" ").split(";")
-    type_, slash, subtype = media.partition("/")
+    type_, _, subtype = media.partition("/")
     type_, subtype = type_.strip(" "), subtype.strip(" ")
     if "/" in subtype or not (subtype or type_ == "*"):
         return None

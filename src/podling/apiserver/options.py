@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 
 from podling.api import times
+from podling.apiserver import features
 from podling.errors import PodlingError
 
 
@@ -26,6 +27,8 @@ Number = Annotated[float, msgspec.Meta(ge=0)]
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Files are absolute paths on the machine of the control plane; an empty path leaves the feature off."""
 
+    #: Features that are switched on or off against their default, `A=true,B=false`; `features` has those that exist.
+    feature_gates: dict[str, bool] = {}
     #: Admission plugins beside the default ones, or without some of them.
     enable_admission_plugins: list[str] = []
     disable_admission_plugins: list[str] = []
@@ -133,6 +136,12 @@ def parse(arguments: Iterable[str], base: Options | None = None) -> Options:
 def _value(type_: object, name: str, text: str) -> object:
     if type_ == list[str]:
         return [part for part in (p.strip() for p in text.split(",")) if part]
+    if type_ == dict[str, bool]:
+        try:
+            return features.parse(text)
+        except features.GateError as error:
+            known = ", ".join(features.GATES)
+            raise OptionError(f"--kube-apiserver-arg {name}={text}: {error}; known are {known}") from None
     if type_ is bool:
         if text.lower() in ("true", "false"):
             return text.lower() == "true"

@@ -12,13 +12,17 @@ from podling.api.struct import encode
 from podling.apiserver import table
 from podling.apiserver.answer import Answer
 from podling.apiserver.entry import Change, Entry
-from podling.apiserver.negotiate import JSON, Media
+from podling.apiserver.negotiate import CBOR, JSON, PROTOBUF, Media
 from podling.apiserver.served import Served
 from podling.clock import now
 
 
 def render(answer: Answer, media: Media, query: dict[str, str]) -> bytes:
     """The body of an answer that is not a watch."""
+    if media.type == PROTOBUF:
+        from podling.apiserver.wire import proto_answers
+
+        return proto_answers.render(answer, media)
     if answer.entry is not None:
         served = answer.served
         assert served is not None
@@ -34,18 +38,30 @@ def render(answer: Answer, media: Media, query: dict[str, str]) -> bytes:
         return answer.body
     elif media.as_ == "Table" and isinstance(answer.obj, autoscaling_v1.Scale):
         data = encode(table.scale(answer.obj, media, now(), query.get("includeObject", "")))
+    elif media.as_ == "PartialObjectMetadata" and hasattr(answer.obj, "metadata") and not _is_status(answer.obj):
+        data = encode(table.partial(answer.obj, media.version))
     else:
         data = encode(answer.obj)
     return data if media.type == JSON and not media.pretty else formatted(data, media)
 
 
+async def prepare(answer: Answer, media: Media) -> None:
+    """What of a long answer takes time is made in pieces, so that others are answered in between."""
+    if media.type == PROTOBUF and answer.entries is not None:
+        from podling.apiserver.wire import proto_answers
+
+        await proto_answers.prepare(answer, media)
+
+
+def _is_status(obj: Any) -> bool:
+    return isinstance(obj, meta_v1.Status)
+
+
 def _check_form(media: Media, *, is_list: bool) -> None:
     wanted = "PartialObjectMetadataList" if is_list else "PartialObjectMetadata"
     if media.as_ not in ("Table", wanted):
-        raise errors.not_acceptable(
-            f"only the following media types are accepted when converting to {media.as_}: application/json, "
-            "application/yaml, application/vnd.kubernetes.protobuf"
-        )
+        what = "is a list" if is_list else "is not a list"
+        raise errors.not_acceptable(f"you requested {media.as_}, but the requested object {what}")
 
 
 def _list(answer: Answer, media: Media, query: dict[str, str]) -> bytes:
@@ -68,18 +84,24 @@ def _list(answer: Answer, media: Media, query: dict[str, str]) -> bytes:
 
 
 def formatted(data: bytes, media: Media) -> bytes:
-    """JSON for a person, or YAML."""
+    """JSON for a person, or what is made of JSON: YAML, CBOR."""
     if media.type == JSON:
-        return msgspec.json.format(data, indent=2) + b"\n"
-    import yaml
+        return msgspec.json.format(data, indent=2)
+    if media.type == CBOR:
+        from podling.apiserver.wire import cbor
 
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(msgspec.json.decode(data), Dumper=dumper, default_flow_style=False, allow_unicode=True)
-    return text.encode()
+        return cbor.encode(data)
+    from podling.apiserver.wire import yaml
+
+    return yaml.encode(data)
 
 
 def failure(status: meta_v1.Status, media: Media) -> bytes:
-    """A Status that says what went wrong."""
+    """A Status that says what went wrong, or another object that is nobody's resource."""
+    if media.type == PROTOBUF:
+        from podling.apiserver.wire import protobuf
+
+        return protobuf.encode(status)
     data = encode(status)
     return data if media.type == JSON and not media.pretty else formatted(data, media)
 
@@ -89,39 +111,56 @@ Framer = Callable[[str, Entry, Change | None], bytes]
 
 
 def framer(served: Served, media: Media, query: dict[str, str]) -> Framer:
-    """How a watch's events are encoded: one JSON document and a line feed each, as one HTTP chunk.
+    """How a watch's events are encoded: as one HTTP chunk each, JSON with a line feed behind it.
 
     The frame of a change is the same for all watchers of the same form, and made once.
     """
-    view = served.view
-    key: Any = (view.name if view else "",)
-    if media.as_:
-        return _transforming(served, media, query.get("includeObject", ""))
+    if media.as_ == "Table":
+        return _tables(served, media, query.get("includeObject", ""))
+    key: Any = (served.view.name if served.view else "", *media)
+    make = _maker(served, media)
 
     def frame(type_: str, entry: Entry, change: Change | None) -> bytes:
         if change is not None:
             made = change.frames.get((key, type_))
             if made is None:
-                made = change.frames[key, type_] = chunk(_event(type_, entry, view))
+                made = change.frames[key, type_] = chunk(make(type_, entry))
             return made
-        return chunk(_event(type_, entry, view))
+        return chunk(make(type_, entry))
 
     return frame
 
 
-def _event(type_: str, entry: Entry, view: Any) -> bytes:
-    wire = entry.wire if view is None or type_ == "BOOKMARK" else entry.shown(view)[1]
-    return b'{"type":"%b","object":%b}\n' % (type_.encode(), wire)
+def _maker(served: Served, media: Media) -> Callable[[str, Entry], bytes]:
+    """What encodes an event."""
+    if media.type == PROTOBUF:
+        from podling.apiserver.wire import proto_answers
+
+        return lambda type_, entry: proto_answers.event(type_, served, entry, media)
+    if media.as_:
+        return lambda type_, entry: _event(type_, table.transformed(served, entry, media, now(), ""), media)
+    view = served.view
+
+    def make(type_: str, entry: Entry) -> bytes:
+        return _event(type_, entry.wire if view is None or type_ == "BOOKMARK" else entry.shown(view)[1], media)
+
+    return make
 
 
-def _transforming(served: Served, media: Media, include: str) -> Framer:
+def _event(type_: str, wire: bytes, media: Media) -> bytes:
+    data = b'{"type":"%b","object":%b}\n' % (type_.encode(), wire)
+    return data if media.type == JSON else formatted(data, media)
+
+
+def _tables(served: Served, media: Media, include: str) -> Framer:
+    """Tables, the first of which tells their columns."""
     first = True
 
     def frame(type_: str, entry: Entry, change: Change | None) -> bytes:
         nonlocal first
         data = table.transformed(served, entry, media, now(), include, headers=first)
         first = False
-        return chunk(b'{"type":"%b","object":%b}\n' % (type_.encode(), data))
+        return chunk(_event(type_, data, media))
 
     return frame
 

@@ -28,7 +28,7 @@ from podling.apiserver.app import ApiServer, not_allowed
 from podling.apiserver.audit import trail as audit
 from podling.apiserver.authn.names import wants_another
 from podling.apiserver.entry import Change, Entry
-from podling.apiserver.negotiate import PLAIN, Media, negotiate, wants_pretty
+from podling.apiserver.negotiate import PLAIN, STREAMS, Media, negotiate, of_failure, wants_gzip, wants_pretty
 from podling.apiserver.request_info import RequestInfo, resolve
 
 LOG = log.get(__name__)
@@ -193,7 +193,7 @@ class HttpServer:
                 if trail is not None:
                     await trail.started(stream.status)
                 return stream
-            media = _media(headers, query, info)
+            media = self._media(headers, query, info)
             request = Request(http.method, path, query, queries, headers, await _body(http), None, user)
             answer = await self.app.dispatch(request, info, user)
             status = answer.status
@@ -201,6 +201,8 @@ class HttpServer:
                 if trail is not None:
                     await trail.started(status)
                 return await self._watch(http, connection, answer, media, query)
+            if answer.entries is not None:
+                await present.prepare(answer, media)
             body = present.render(answer, media, query)
             if trail is not None:
                 trail.answered(answer, body, media, query)
@@ -209,7 +211,7 @@ class HttpServer:
             status = error.code
             if trail is not None:
                 trail.failed(error.status)
-            return self._fail(http, error.status, media)
+            return self._fail(http, error.status)
         except (ConnectionError, asyncio.CancelledError):
             raise
         except Exception as error:
@@ -217,13 +219,27 @@ class HttpServer:
             status = 500
             if trail is not None:
                 trail.panicked(error)
-            return self._fail(http, errors.internal(str(error)).status, media)
+            return self._fail(http, errors.internal(str(error)).status)
         finally:
             if trail is not None:
                 await trail.leave()
             metrics.request(http.method, info, status, clock.real_seconds() - started)
 
     # Answers
+
+    def _media(self, headers: Mapping[str, str], query: dict[str, str], info: RequestInfo) -> Media:
+        """The form of a successful answer. StatusError 406."""
+        item = self.app.served.get((info.group, info.version, info.resource)) if info.resource else None
+        if item is None:
+            # What is no resource negotiates for itself.
+            return PLAIN
+        return negotiate(
+            headers.get("Accept", ""),
+            wants_pretty(query, headers.get("User-Agent", "")),
+            custom=item.publish is not None,
+            watch=info.verb == "watch",
+            cbor=self.app.cbor,
+        )
 
     def _reply(
         self, http: web.BaseRequest, connection: Connection, answer: Answer, media: Media, body: bytes
@@ -235,13 +251,16 @@ class HttpServer:
             extra = "".join(f"{k}: {v}\r\n" for k, v in answer.headers.items() if k != "content-type")
         if answer.warnings:
             extra += "".join(f"Warning: 299 - {_quote(w)}\r\n" for w in answer.warnings)
-        if len(body) > GZIP_ABOVE and not connection.local and "gzip" in http.headers.get("accept-encoding", ""):
+        if len(body) > GZIP_ABOVE and not connection.local and wants_gzip(http.headers.get("accept-encoding", "")):
             body = gzip.compress(body, 1)
             extra += "Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
         return self._written(http, answer.status, kind, body, extra)
 
-    def _fail(self, http: web.BaseRequest, status: meta_v1.Status, media: Media) -> web.StreamResponse:
+    def _fail(self, http: web.BaseRequest, status: meta_v1.Status) -> web.StreamResponse:
         code = status.code or 500
+        headers = http.headers
+        pretty = wants_pretty(_query(http._message.path.partition("?")[2])[0], headers.get("User-Agent", ""))
+        media = of_failure(headers.get("Accept", ""), pretty, cbor=self.app.cbor)
         extra = ""
         if status.details is not None and status.details.retry_after_seconds:
             extra = f"Retry-After: {status.details.retry_after_seconds}\r\n"
@@ -292,7 +311,7 @@ class HttpServer:
         write(
             (
                 f"HTTP/1.1 200 OK\r\nAudit-Id: {_audit_id(http)}\r\nCache-Control: no-cache, private\r\n"
-                f"Content-Type: application/json\r\n{warnings}Transfer-Encoding: chunked\r\n\r\n"
+                f"Content-Type: {STREAMS[media.type]}\r\n{warnings}Transfer-Encoding: chunked\r\n\r\n"
             ).encode()
         )
         connection.on_lost.add(watch.end)
@@ -340,15 +359,6 @@ def _query(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
         else:
             repeated.setdefault(key, [first[key]]).append(value)
     return first, repeated
-
-
-def _media(headers: Mapping[str, str], query: dict[str, str], info: RequestInfo) -> Media:
-    accept = headers.get("Accept", "")
-    pretty = wants_pretty(query, headers.get("User-Agent", "")) if info.verb != "watch" else False
-    if not info.resource:
-        # What is no resource negotiates for itself.
-        return PLAIN._replace(pretty=True) if pretty else PLAIN
-    return negotiate(accept, pretty)
 
 
 async def _body(http: web.BaseRequest) -> bytes:

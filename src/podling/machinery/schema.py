@@ -33,6 +33,15 @@ class DecodeError(PodlingError):
     """The document is not what it should be; the message is what Go's decoder would say."""
 
 
+class UnreadableError(DecodeError):
+    """The document can't be read at all; `kind` and `version` are what it says it is, "" if not even that is known."""
+
+    def __init__(self, why: str, kind: str = "", version: str = "") -> None:
+        super().__init__(why)
+        self.kind = kind
+        self.version = version
+
+
 class StrictDecodeError(DecodeError):
     """The document has unknown or duplicate fields; `problems` lists them."""
 

@@ -1,4 +1,4 @@
-"""Discovery, OpenAPI, protobuf: what clients learn of the server and how they speak to it."""
+"""Discovery and OpenAPI: what clients learn of the server and how they speak to it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ import msgspec
 import pytest
 
 from podling.api import core_v1, registry
-from podling.apiserver import protobuf
 from podling.apiserver.openapi import gnostic, schemas
 from podling.apiserver.openapi.gnostic import varint
-from podling.machinery import schema
+from podling.apiserver.wire import proto_reader
 from tests.unit.apiserver.harness import Server, virtual
-from tests.unit.apiserver.protobuf_writer import chunk, wrapped
 
 AGGREGATED = {"accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"}
 
@@ -159,7 +157,7 @@ def test_documents_etag() -> None:
 
 def scan(data: bytes) -> dict[int, list[Any]]:
     found: dict[int, list[Any]] = {}
-    for number, value in protobuf._scan(data):
+    for number, _, value in proto_reader.scan(data):
         found.setdefault(number, []).append(value)
     return found
 
@@ -185,139 +183,3 @@ async def test_openapi_v2_in_protobuf(server: Server) -> None:
 
 def test_gnostic_leaves_out_what_it_does_not_know() -> None:
     assert gnostic.document({"swagger": "2.0", "somethingNew": 1}) == gnostic.document({"swagger": "2.0"})
-
-
-# Protobuf bodies, as a Go client would write them
-
-
-POD = {
-    "kind": "Pod",
-    "apiVersion": "v1",
-    "metadata": {
-        "name": "p",
-        "labels": {"a": "b"},
-        "creationTimestamp": "2026-01-02T03:04:05Z",
-        "ownerReferences": [{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "u", "controller": False}],
-    },
-    "spec": {
-        "activeDeadlineSeconds": 0,
-        "automountServiceAccountToken": False,
-        "containers": [
-            {
-                "name": "c",
-                "image": "i",
-                "ports": [{"containerPort": 80}],
-                "resources": {"requests": {"cpu": "100m"}},
-                "livenessProbe": {"httpGet": {"path": "/", "port": "web"}, "periodSeconds": 3},
-                "readinessProbe": {"tcpSocket": {"port": 8080}},
-                "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k", "optional": False}}}],
-            }
-        ],
-        "volumes": [
-            {"name": "v", "configMap": {"name": "m", "defaultMode": 420}},
-            {"name": "w", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}},
-        ],
-        "tolerations": [{"key": "k", "tolerationSeconds": -1}],
-    },
-    "status": {},
-}
-
-SCHEMA = {
-    "type": "object",
-    "properties": {
-        "a": {"type": "array", "items": {"type": "string", "enum": ["x", "y"], "maxLength": 0}, "default": ["x"]},
-        "b": {"items": [{"type": "string"}, {"type": "integer", "minimum": 0.5}]},
-        "c": {"additionalProperties": True, "example": {"n": None}},
-        "d": {"additionalProperties": {"type": "string"}, "additionalItems": False},
-        "e": {"x-kubernetes-int-or-string": True, "anyOf": [{"type": "integer"}, {"type": "string"}]},
-    },
-    "dependencies": {"a": ["b", "c"], "b": {"required": ["c"]}},
-    "x-kubernetes-validations": [{"rule": "has(self.a)"}],
-}
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        POD,
-        {"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "s"}, "data": {"a": "AP8="}, "immutable": False},
-        {
-            "kind": "Lease",
-            "apiVersion": "coordination.k8s.io/v1",
-            "metadata": {"name": "l"},
-            "spec": {"renewTime": "2026-01-02T03:04:05.678901Z", "leaseTransitions": 0},
-        },
-        {
-            "kind": "ControllerRevision",
-            "apiVersion": "apps/v1",
-            "metadata": {"name": "r"},
-            "data": {"spec": {"x": [1, 2]}},
-            "revision": 3,
-        },
-        {
-            "kind": "CertificateSigningRequest",
-            "apiVersion": "certificates.k8s.io/v1",
-            "metadata": {"name": "r"},
-            "spec": {"request": "AAA=", "signerName": "s", "extra": {"k": ["a", "b"]}, "usages": ["x"]},
-            "status": {},
-        },
-        {
-            "kind": "CustomResourceDefinition",
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "metadata": {"name": "c"},
-            "spec": {"group": "g", "versions": [{"name": "v1", "schema": {"openAPIV3Schema": SCHEMA}}]},
-        },
-        {
-            "kind": "APIService",
-            "apiVersion": "apiregistration.k8s.io/v1",
-            "metadata": {"name": "v1.g"},
-            "spec": {"group": "g", "version": "v1", "caBundle": "AAA=", "service": {"name": "s", "port": 443}},
-        },
-        {"kind": "DeleteOptions", "apiVersion": "v1", "gracePeriodSeconds": 0, "propagationPolicy": "Orphan"},
-    ],
-    ids=lambda d: d["kind"],
-)
-def test_protobuf_reads_as_json_does(document: dict[str, Any]) -> None:
-    type_ = protobuf._type(document["apiVersion"], document["kind"])
-    obj = schema.convert(document, type_)
-    if document["kind"] == "DeleteOptions":
-        obj.kind, obj.api_version = "DeleteOptions", "v1"
-    assert schema.convert(protobuf.decode(wrapped(obj)), type_) == obj
-
-
-@pytest.mark.parametrize(
-    ("data", "text"),
-    [
-        (b"{}", "provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]"),
-        (b"k8s\0\xff\xff", "proto: "),
-        (b"k8s\0" + chunk(1, chunk(1, b"v1") + chunk(2, b"Nope")), 'no kind "Nope" is registered for version "v1"'),
-        (b"k8s\0\x0a\x7f", "proto: unexpected EOF"),
-    ],
-)
-def test_broken_protobuf(data: bytes, text: str) -> None:
-    with pytest.raises(schema.DecodeError) as caught:
-        protobuf.decode(data)
-    assert text in str(caught.value)
-
-
-@virtual
-async def test_a_protobuf_body_makes_an_object(server: Server) -> None:
-    obj = schema.convert({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "a"}, "data": {"k": "v"}},
-                         core_v1.ConfigMap)  # fmt: skip
-    response = await server.ask(
-        "POST",
-        "/api/v1/namespaces/default/configmaps",
-        wrapped(obj),
-        headers={"content-type": "application/vnd.kubernetes.protobuf"},
-    )
-    assert response.status == 201 and response.obj.data == {"k": "v"}
-
-
-def test_every_stored_type_has_field_numbers() -> None:
-    missing = [
-        r.qualified
-        for r in registry.BUILTIN
-        if r.group not in ("apiextensions.k8s.io", "apiregistration.k8s.io")
-        and not protobuf._table(f"{registry.module_name(r)}.{r.kind}")
-    ]
-    assert missing == []

@@ -14,6 +14,8 @@ from podling.apiserver.options import OptionError, Options
         ("enable-admission-plugins=A, B", "enable_admission_plugins", ["A", "B"]),
         ("disable-admission-plugins=", "disable_admission_plugins", []),
         ("audit-webhook-batch-throttle-qps=0.5", "audit_webhook_batch_throttle_qps", 0.5),
+        ("feature-gates=CBORServingAndStorage=true", "feature_gates", {"CBORServingAndStorage": True}),
+        ("--feature-gates= CBORServingAndStorage = F ,", "feature_gates", {"CBORServingAndStorage": False}),
     ],
 )
 def test_flags_are_upstreams(argument: str, field: str, value: Any) -> None:
@@ -30,6 +32,12 @@ def test_later_flags_are_set_over_earlier_ones() -> None:
     [
         ("colour=red", "no such flag; known are"),
         ("event-ttl", "write event-ttl=VALUE"),
+        ("feature-gates=Colours=true", "unrecognized feature gate: Colours; known are CBORServingAndStorage"),
+        ("feature-gates=CBORServingAndStorage", "missing bool value for CBORServingAndStorage"),
+        (
+            "feature-gates=CBORServingAndStorage=on",
+            'invalid value of CBORServingAndStorage=on, err: strconv.ParseBool: parsing "on": invalid syntax',
+        ),
         ("event-ttl=soon", 'time: invalid duration "soon"; write 1h, 5m30s or 250ms'),
     ],
 )

@@ -119,8 +119,8 @@ async def test_a_body_that_is_too_big(chunked: bool) -> None:
     ("accept", "status", "kind"),
     [
         ("application/yaml", 200, "application/yaml"),
-        ("application/vnd.kubernetes.protobuf", 406, "application/json"),
-        ("application/vnd.kubernetes.protobuf,application/json", 200, "application/json"),
+        ("application/vnd.kubernetes.protobuf", 200, "application/vnd.kubernetes.protobuf"),
+        ("text/html", 406, "application/json"),
         ("text/html, */*;q=0.1", 200, "application/json"),
         ("application/json;q=0,application/yaml;q=0.5", 200, "application/yaml"),
         ("application/json;as=Table;g=meta.k8s.io;v=v1", 200, "application/json"),

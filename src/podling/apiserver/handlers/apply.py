@@ -1,4 +1,4 @@
-"""PATCH of application/apply-patch+yaml: server-side apply (KEP-555).
+"""PATCH of application/apply-patch+yaml or +cbor: server-side apply (KEP-555).
 
 The author sends what they care about; it is merged into the live object, what they cared about before and no longer
 say goes, and what others own is left alone, unless the request forces it. What does not exist yet is created.
@@ -21,13 +21,14 @@ from podling.apiserver.facet import WHOLE, Facet
 from podling.apiserver.handlers.write import modify
 from podling.apiserver.managed_fields import APPLY, UPDATE, Ownership
 from podling.apiserver.request_info import truthy
+from podling.apiserver.wire import yaml
 from podling.machinery import apply as ssa
 from podling.machinery import schema, validation
 from podling.machinery.apply import ApplyConflict, Conflict, Manager, SchemaMismatch
 from podling.machinery.field_set import FieldSet
 from podling.machinery.merge_schema import Node
 
-MEDIA_TYPE = "application/apply-patch+yaml"
+MEDIA_TYPE, CBOR_TYPE = "application/apply-patch+yaml", "application/apply-patch+cbor"
 
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 _ANNOTATIONS_LIMIT = 256 * 1024
@@ -77,16 +78,16 @@ def _field_manager(call: Call) -> str:
 def _intent(call: Call) -> dict[str, Any]:
     """What the author sent. StatusError 400."""
     request = call.request
-    if request.obj is not None:
+    if request.obj is not None or body.media_type(request) == CBOR_TYPE:
         found = body.load(request)
     else:
         try:
             # JSON is YAML too, but is read much faster.
             text = request.body.lstrip()
-            found = schema.parse(text) if text[:1] == b"{" else body.load_yaml(request.body)
+            found = schema.parse(text) if text[:1] == b"{" else yaml.decode(request.body)
         except schema.DecodeError:
             try:
-                found = body.load_yaml(request.body)
+                found = yaml.decode(request.body)
             except schema.DecodeError as error:
                 raise bad_request(f"error decoding patch: {error}") from None
     if not isinstance(found, dict):
@@ -100,7 +101,7 @@ def _intent(call: Call) -> dict[str, Any]:
 
 def _report_duplicates(call: Call, wanted: str) -> None:
     """Keys that the author's document has twice: a warning, or a refusal. Unknown fields are refused in any case."""
-    found = body.duplicate_keys(call.request.body)
+    found = yaml.duplicate_keys(call.request.body)
     lines = "".join(f'\n  line {line}: key "{key}" already set in map' for line, key in found)
     why = f"error converting YAML to JSON: yaml: unmarshal errors:{lines}"
     if wanted == "Strict":

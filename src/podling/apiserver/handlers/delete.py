@@ -216,7 +216,8 @@ def read_options(call: Call) -> meta_v1.DeleteOptions:
     if isinstance(request.obj, meta_v1.DeleteOptions):
         options = request.obj
     elif request.body or request.obj:
-        data = body.load(request)
+        body.check_media(call)
+        data = body.load(request, "DeleteOptions", "v1")
         if not isinstance(data, dict):
             raise bad_request("decoded object cannot be converted to DeleteOptions")
         if data.get("kind") not in (None, "", "DeleteOptions"):

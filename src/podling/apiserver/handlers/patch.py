@@ -18,6 +18,7 @@ from podling.apiserver.codec import Codec
 from podling.apiserver.facet import WHOLE, Facet
 from podling.apiserver.handlers import apply
 from podling.apiserver.handlers.write import modify
+from podling.apiserver.negotiate import unsupported
 from podling.machinery import json_patch, merge_patch, schema, strategic_merge, validation
 
 JSON, MERGE, STRATEGIC = (
@@ -34,16 +35,11 @@ async def patch(call: Call) -> Answer:
 
 async def patch_facet(call: Call, facet: Facet) -> Answer:
     """PATCH of an object, or of what a subresource shows of it."""
-    kind = body.media_type(call.request)
-    if kind == apply.MEDIA_TYPE:
+    kind = call.request.headers.get("content-type", "").partition(";")[0]
+    if kind not in (supported := _supported(call)):
+        raise unsupported(supported)
+    if kind in (apply.MEDIA_TYPE, apply.CBOR_TYPE):
         return await apply.apply(call, facet)
-    supported: tuple[str, ...] = (JSON, MERGE, STRATEGIC, apply.MEDIA_TYPE)
-    if not call.served.strategy.merges_strategically:
-        supported = (JSON, MERGE, apply.MEDIA_TYPE)
-    if kind not in supported:
-        raise errors.unsupported_media_type(
-            "the body of the request was in an unknown format - accepted media types include: " + ", ".join(supported)
-        )
     document = body.load(call.request)
     wanted = body.directive(call.request.query, "PatchOptions")
     if "force" in call.request.query:
@@ -68,6 +64,12 @@ async def patch_facet(call: Call, facet: Facet) -> Answer:
         return facet.merge(old, new)
 
     return facet.answer(await modify(call, make, facet.settle(call)))
+
+
+def _supported(call: Call) -> tuple[str, ...]:
+    """The kinds of patches that the resource takes."""
+    kinds = (JSON, MERGE, STRATEGIC) if call.served.strategy.merges_strategically else (JSON, MERGE)
+    return (*kinds, apply.MEDIA_TYPE, apply.CBOR_TYPE) if call.app.cbor else (*kinds, apply.MEDIA_TYPE)
 
 
 def _typed(call: Call, codec: Codec, kind: str, after: Any, document: Any, wanted: str) -> Any:

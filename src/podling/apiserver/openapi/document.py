@@ -13,7 +13,7 @@ from podling.api.struct import encode
 from podling.apiserver.answer import Answer
 from podling.apiserver.core import Core
 from podling.apiserver.health import version_info
-from podling.apiserver.negotiate import clauses
+from podling.apiserver.negotiate import choose, not_acceptable
 from podling.apiserver.openapi import gnostic, paths, schemas
 from podling.apiserver.openapi.paths import Operation
 from podling.apiserver.openapi.schemas import Definitions, Schema
@@ -84,15 +84,13 @@ class OpenApi:
     # v2
 
     async def _v2(self, request: Request, info: RequestInfo, user: User) -> Answer:
-        kind = "application/json"
-        for accepted, _ in clauses(request.headers.get("accept", "") or "application/json"):
-            if accepted in (V2_PROTOBUF, "application/json", "*/*", "application/*"):
-                kind = V2_PROTOBUF if accepted == V2_PROTOBUF else "application/json"
-                break
-        else:
-            raise errors.not_acceptable("only the following media types are accepted: application/json")
-        body = self._document("v2.pb" if kind == V2_PROTOBUF else "v2")
-        return cached(request, body, _V2_PROTOBUF_ANSWER if kind == V2_PROTOBUF else kind)
+        forms = ("application/json", V2_PROTOBUF, _V2_PROTOBUF_ANSWER)
+        media = choose(request.headers.get("accept", ""), forms, lambda *_: True)
+        if media is None:
+            raise not_acceptable(forms)
+        if media.type == "application/json":
+            return cached(request, self._document("v2"), media.type)
+        return cached(request, self._document("v2.pb"), _V2_PROTOBUF_ANSWER)
 
     def _swagger(self) -> dict[str, Any]:
         definitions = self._definitions(2)

@@ -1,7 +1,7 @@
 """Protobuf messages into the dicts and lists that their JSON would give.
 
-Field numbers come from the generated table, all else from the generated types. Like Go's reader it ignores fields that it
-does not know, takes the last of several values of one field, and reads maps whose entries lack a key or a value.
+Field numbers come from the generated table, all else from the generated types. Like Go's reader it ignores fields that
+it does not know, takes the last of several values of one field, and reads maps whose entries lack a key or a value.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Callable
-from functools import cache, lru_cache
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any
 
@@ -61,7 +61,8 @@ class Message:
     def _plan(self) -> tuple[Callable[[Any], Any], tuple[tuple[Write, bytes], ...]]:
         """The rows, worked out when they are first needed: messages may contain themselves."""
         infos = typeinfo.fields(self._type)
-        names, rows = [], []
+        names: list[str] = []
+        rows: list[tuple[Write, bytes]] = []
         for number, how, wire in fields.message(self._name):
             if how == fields.EMBEDDED:
                 names.append("")
@@ -86,10 +87,15 @@ class Message:
         return b"".join([getattr(write, "zero", absent) for write, absent in rows])
 
 
-@cache
+_messages: dict[tuple[type[Any], str], Message] = {}
+
+
 def message(type_: type[Any], name: str = "") -> Message:
     """How a class is written, as the message of that name or its own."""
-    return Message(type_, name or fields.name_of(type_))
+    found = _messages.get((type_, name))
+    if found is None:
+        found = _messages[type_, name] = Message(type_, name or fields.name_of(type_))
+    return found
 
 
 def _getter(names: list[str]) -> Callable[[Any], Any]:

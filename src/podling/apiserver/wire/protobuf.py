@@ -1,7 +1,7 @@
 """Kubernetes' protobuf: what typed Go clients send and ask for unless told otherwise.
 
-A document is four magic bytes and a `runtime.Unknown` with the kind and the object's message. In a watch each event is a
-`WatchEvent`, with such a document in it, behind four bytes that tell its length.
+A document is four magic bytes and a `runtime.Unknown` with the kind and the object's message. In a watch each event is
+a `WatchEvent`, with such a document in it, behind four bytes that tell its length.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+import msgspec
+
 from podling.api import meta_v1, registry
 from podling.api.registry import Resource
 from podling.apiserver.wire import proto_reader, proto_writer
 from podling.apiserver.wire.proto_reader import Malformed
 from podling.apiserver.wire.proto_writer import delimited, varint
-from podling.machinery.schema import DecodeError
+from podling.machinery.schema import DecodeError, UnreadableError
 
 MAGIC = b"k8s\x00"
 _META_KINDS = frozenset(
@@ -25,36 +27,27 @@ _META_KINDS = frozenset(
 )  # fmt: skip
 
 
-class Unreadable(DecodeError):
-    """A body of that kind and version that can't be read; `kind` is "" if not even that is known."""
-
-    def __init__(self, why: str, kind: str = "", version: str = "") -> None:
-        super().__init__(why)
-        self.kind = kind
-        self.version = version
-
-
 # -- bodies ------------------------------------------------------------------------------------------------------------
 
 
 def decode(data: bytes, kind: str = "", version: str = "") -> dict[str, Any]:
-    """The object in a body as its JSON would be; kind and version are these if it has none. Raises Unreadable."""
+    """The object in a body as its JSON would be; kind and version are these if it has none. Raises UnreadableError."""
     if not data:
-        raise Unreadable("empty data")
+        raise UnreadableError("empty data")
     if not data.startswith(MAGIC):
-        raise Unreadable("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
+        raise UnreadableError("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")
     if len(data) == len(MAGIC):
-        raise Unreadable("empty body")
+        raise UnreadableError("empty body")
     said, its_version, message = _envelope(data[len(MAGIC) :])
     kind, version = said or kind, its_version or version
     if not kind:
-        raise Unreadable(f"Object 'Kind' is missing in '{_type_meta(said, its_version)}'")
+        raise UnreadableError(f"Object 'Kind' is missing in '{_type_meta(said, its_version)}'")
     if not version:
-        raise Unreadable(f"Object 'apiVersion' is missing in '{_type_meta(said, its_version)}'", kind)
+        raise UnreadableError(f"Object 'apiVersion' is missing in '{_type_meta(said, its_version)}'", kind)
     try:
         found = proto_reader.read(message, type_of(version, kind))
     except DecodeError as error:
-        raise Unreadable(str(error), kind, version) from None
+        raise UnreadableError(str(error), kind, version) from None
     return {"kind": kind, "apiVersion": version, **found}
 
 
@@ -83,9 +76,9 @@ def _envelope(data: bytes) -> tuple[str, str, bytes]:
             elif number == 2:
                 message = value
     except UnicodeDecodeError:
-        raise Unreadable("proto: invalid UTF-8 string") from None
+        raise UnreadableError("proto: invalid UTF-8 string") from None
     except Malformed as error:
-        raise Unreadable(str(error)) from None
+        raise UnreadableError(str(error)) from None
     return kind, version, message
 
 
@@ -119,6 +112,13 @@ def wrap(version: str, kind: str, message: bytes) -> bytes:
 def encode(obj: Any) -> bytes:
     """An object of a generated class as a document."""
     return wrap(obj.api_version, obj.kind, proto_writer.body(obj))
+
+
+def encode_dict(document: dict[str, Any]) -> bytes:
+    """A document of a kind of meta/v1, which may have no version."""
+    kind = document["kind"]
+    obj = msgspec.convert(document, getattr(meta_v1, kind))
+    return wrap(document.get("apiVersion", ""), kind, proto_writer.body(obj))
 
 
 def list_message(meta: meta_v1.ListMeta, messages: list[bytes]) -> bytes:

@@ -48,7 +48,8 @@ def kinds() -> list[type[Any]]:
 
 def _is_kind(type_: type[Any]) -> bool:
     names = typeinfo.fields(type_)
-    return "kind" in names and "apiVersion" in names and fields.known(fields.name_of(type_)) and type_().kind == type_.__name__
+    known = fields.known(fields.name_of(type_))
+    return known and "kind" in names and "apiVersion" in names and type_().kind == type_.__name__
 
 
 def make(type_: type[Any], rng: random.Random, depth: int = 0) -> dict[str, Any]:
