@@ -15,6 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
+from podling.apiserver.openapi import merge
 from podling.cluster.pki import CertificateAuthority, Pki
 
 GROUP, VERSION = "wardle.example.com", "v1alpha1"
@@ -42,7 +43,6 @@ class Extension:
         #: Every request as it came: (method, path, headers).
         self.seen: list[tuple[str, str, Any]] = []
         self.port = 0
-        self.extra_definitions: dict[str, Any] = {}
         self._watchers: set[tuple[str, asyncio.Queue[dict[str, Any]]]] = set()
         self._revision = 0
         directory.mkdir(exist_ok=True)
@@ -129,8 +129,10 @@ class Extension:
             return web.json_response({"kind": "Status", "apiVersion": "v1", "status": "Success"})
         if method in ("PUT", "PATCH"):
             new = await request.json()
-            new = _merged(found, new) if method == "PATCH" else new
-            new["metadata"] = {**found["metadata"], **new["metadata"], "namespace": namespace}
+            if method == "PATCH":
+                new = _merged(found, new)
+            else:
+                new["metadata"] = {**found["metadata"], **new["metadata"]}
             return web.json_response(self._put("MODIFIED", new))
         return web.json_response(found)
 
@@ -177,9 +179,9 @@ class Extension:
             self._watchers.discard(watcher)
         return response
 
-    @property
-    def watching(self) -> int:
-        return len(self._watchers)
+    def watched(self, namespace: str = "") -> bool:
+        """Whether somebody watches a namespace; without one, whether somebody watches all of them."""
+        return any(watched == namespace for watched, _ in self._watchers)
 
     # Documents
 
@@ -209,8 +211,7 @@ class Extension:
             url = f"/openapi/v3{BASE}?hash=ABC"
             return web.json_response({"paths": {BASE.lstrip("/"): {"serverRelativeURL": url}}})
         if path == f"/openapi/v3{BASE}" and self.v3:
-            schemas = {FLUNDER: self._swagger()["definitions"][FLUNDER]}
-            document = {"openapi": "3.0.0", "info": {}, "paths": {}, "components": {"schemas": schemas}}
+            document = merge.to_v3(merge.only_below(self._swagger(), f"{BASE}/"))
             return web.json_response(document, headers={"ETag": '"ABC"'})
         return _status(404, "NotFound", "the server could not find the requested resource")
 
@@ -242,35 +243,29 @@ class Extension:
             },
             "x-kubernetes-group-version-kind": [kind],
         }
-        meta = {
-            "type": "object",
-            "description": "Metadata as Wardle has it.",
-            "properties": {"name": {"type": "string"}},
-        }
+        strings = {"type": "object", "additionalProperties": {"type": "string"}}
+        one = {"type": "string"}
+        properties = {"name": one, "namespace": one, "labels": strings, "annotations": strings}
+        meta = {"type": "object", "description": "As Wardle has it.", "properties": properties}
         ok = {"200": {"description": "OK", "schema": {"$ref": f"#/definitions/{FLUNDER}"}}}
         body = {"name": "body", "in": "body", "required": True, "schema": {"$ref": f"#/definitions/{FLUNDER}"}}
         path = f"{BASE}/namespaces/{{namespace}}/flunders"
         more = {"x-kubernetes-group-version-kind": kind}
-        one = {
-            "get": {"operationId": "read", "responses": ok, "x-kubernetes-action": "get", **more},
-            "put": {
-                "operationId": "replace",
-                "parameters": [body],
-                "responses": ok,
-                "x-kubernetes-action": "put",
-                **more,
-            },
-            "parameters": [{"$ref": "#/parameters/pretty-1"}],
-        }
+        get = {"operationId": "read", "responses": ok, "x-kubernetes-action": "get", **more}
+        put = {"operationId": "replace", "parameters": [body], "responses": ok, "x-kubernetes-action": "put", **more}
+        post = {**put, "operationId": "create", "x-kubernetes-action": "post"}
         return {
             "swagger": "2.0",
             "info": {"title": "wardle", "version": "1"},
-            "paths": {f"{path}/{{name}}": one, "/version/": {"get": {"responses": {}}}},
+            "paths": {
+                path: {"post": post},
+                f"{path}/{{name}}": {"get": get, "put": put, "parameters": [{"$ref": "#/parameters/pretty-1"}]},
+                "/version/": {"get": {"responses": {}}},
+            },
             "definitions": {
                 FLUNDER: definition,
                 "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta": meta,
                 "unused": {"type": "object"},
-                **self.extra_definitions,
             },
             "parameters": {"pretty-1": {"name": "pretty", "in": "query", "type": "string", "uniqueItems": True}},
         }

@@ -56,7 +56,7 @@ async def test_flunders_live_through_the_main_server(world: World) -> None:
 async def test_a_watch_is_passed_on_and_ends_with_its_client(world: World) -> None:
     await world.deploy()
     async with world.admin.get(f"{FLUNDERS}?watch=true") as watch:
-        await world.eventually(lambda: _true(world.extension.watching == 1))
+        await world.eventually(lambda: _true(world.extension.watched("default")))
         await world.ask("POST", FLUNDERS, flunder("a"))
         event = json.loads(await asyncio.wait_for(watch.content.readline(), 5))
         assert (event["type"], event["object"]["metadata"]["name"]) == ("ADDED", "a")
@@ -70,7 +70,7 @@ async def test_a_watch_is_passed_on_and_ends_with_its_client(world: World) -> No
 async def test_a_watch_does_not_hold_up_the_end_of_the_server(world: World) -> None:
     await world.deploy()
     async with world.admin.get(f"{FLUNDERS}?watch=true") as watch:
-        await world.eventually(lambda: _true(world.extension.watching == 1))
+        await world.eventually(lambda: _true(world.extension.watched("default")))
         began = asyncio.get_running_loop().time()
         await world.http.close()
         assert asyncio.get_running_loop().time() - began < 3
@@ -278,7 +278,8 @@ async def test_openapi(world: World) -> None:
 
     await world.eventually(published, 1.0)
     merged = await world.get("/openapi/v2")
-    assert merged["paths"].keys() - before["paths"].keys() == {f"{BASE}/namespaces/{{namespace}}/flunders/{{name}}"}
+    path = f"{BASE}/namespaces/{{namespace}}/flunders"
+    assert merged["paths"].keys() - before["paths"].keys() == {path, f"{path}/{{name}}"}
     # Its metadata is another than ours, and what nobody mentions stays away.
     meta = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"
     assert merged["definitions"].keys() - before["definitions"].keys() == {FLUNDER, f"{meta}_v2"}
@@ -356,7 +357,7 @@ async def test_controllers_reach_aggregated_resources(world: World) -> None:
     assert (await world.client.get(kind, "a", "default")).metadata.namespace == "default"
     events = world.client.watch(kind, "default")
     waiting = asyncio.ensure_future(anext(events))
-    await world.eventually(lambda: _true(world.extension.watching > 0))
+    await world.eventually(lambda: _true(world.extension.watched("default")))
     await world.client.delete(ROW, "a", "default")
     assert (await asyncio.wait_for(waiting, 5)).type in ("ADDED", "DELETED")
     await events.aclose()  # type: ignore[attr-defined]
@@ -404,3 +405,100 @@ def _binding(user: str) -> Any:
         subjects=[rbac_v1.Subject(kind="User", name=user, api_group=group)],
         role_ref=rbac_v1.RoleRef(kind="ClusterRole", name="cluster-admin", api_group=group),
     )
+
+
+async def test_a_namespace_takes_aggregated_objects_with_it(world: World) -> None:
+    world.extension.verbs.remove("deletecollection")
+    await world.deploy()
+    await world.client.create(core_v1.Namespace(metadata=meta_v1.ObjectMeta(name="shop")))
+    await world.ask("POST", f"{BASE}/namespaces/shop/flunders", flunder("a"))
+    await world.ask("POST", f"{BASE}/namespaces/shop/flunders", flunder("held", meta={"finalizers": ["e.com/hold"]}))
+    await world.ask("POST", FLUNDERS, flunder("other"))
+    await world.eventually(lambda: _fresh(world))
+    await world.client.delete(core_v1.Namespace, "shop")
+
+    async def said(type_: str, reason: str) -> str | None:
+        found = await world.client.get(core_v1.Namespace, "shop")
+        conditions = found.status.conditions or ()
+        return next((c.message for c in conditions if (c.type, c.status, c.reason) == (type_, "True", reason)), None)
+
+    await world.eventually(lambda: _some(said("NamespaceContentRemaining", "SomeResourcesRemain")))
+    message = await said("NamespaceContentRemaining", "SomeResourcesRemain")
+    assert message == "Some resources are remaining: flunders.wardle.example.com has 1 resource instances"
+    message = await said("NamespaceFinalizersRemaining", "SomeFinalizersRemain")
+    assert message == "Some finalizers are remaining: e.com/hold in 1 resource instances"
+
+    # While the server is away, nobody can say whether the namespace is empty.
+    await world.extension.close()
+    await _poke(world)
+    await world.until("FailedDiscoveryCheck")
+    await world.eventually(lambda: _some(said("NamespaceDeletionDiscoveryFailure", "DiscoveryFailed")), 20)
+    assert await said("NamespaceDeletionDiscoveryFailure", "DiscoveryFailed") == (
+        "Discovery failed for some groups, 1 failing: unable to retrieve the complete list of server APIs: "
+        "wardle.example.com/v1alpha1: stale GroupVersion discovery: wardle.example.com/v1alpha1"
+    )
+    await world.extension.start()
+    await world.until("Passed")
+    await world.ask("PATCH", f"{BASE}/namespaces/shop/flunders/held", {"metadata": {"finalizers": None}}, headers=MERGE)
+
+    async def gone() -> bool:
+        status, _ = await world.ask("GET", "/api/v1/namespaces/shop")
+        return status == 404
+
+    await world.eventually(gone, 20)
+    assert list(world.extension.objects) == ["default/other"]
+
+
+async def test_garbage_collection_follows_aggregated_objects(world: World) -> None:
+    await world.deploy()
+    await world.eventually(lambda: _true(world.extension.watched()))
+    owner = await world.client.create(
+        core_v1.ConfigMap(metadata=meta_v1.ObjectMeta(name="owner", namespace="default"), data={})
+    )
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner.metadata.uid}
+    await world.ask("POST", FLUNDERS, flunder("owned", meta={"ownerReferences": [reference]}))
+    _, parent = await world.ask("POST", FLUNDERS, flunder("parent"))
+    mine = meta_v1.OwnerReference(
+        api_version=f"{GROUP}/{VERSION}", kind="Flunder", name="parent", uid=parent["metadata"]["uid"]
+    )
+    child = core_v1.ConfigMap(
+        metadata=meta_v1.ObjectMeta(name="child", namespace="default", owner_references=[mine]), data={}
+    )
+    await world.client.create(child)
+    await world.client.delete(core_v1.ConfigMap, "owner", "default")
+    await world.eventually(lambda: _true(list(world.extension.objects) == ["default/parent"]))
+    await world.ask("DELETE", f"{FLUNDERS}/parent")
+
+    async def gone() -> bool:
+        return (await world.ask("GET", "/api/v1/namespaces/default/configmaps/child"))[0] == 404
+
+    await world.eventually(gone)
+
+
+async def test_a_quota_counts_aggregated_objects(world: World) -> None:
+    await world.deploy()
+    await world.ask("POST", FLUNDERS, flunder("a"))
+    await world.eventually(lambda: _true(world.extension.watched()))
+    count = f"count/flunders.{GROUP}"
+    quota = core_v1.ResourceQuota(metadata=meta_v1.ObjectMeta(name="q", namespace="default"))
+    quota.spec.hard = {count: "5"}
+    await world.client.create(quota)
+
+    async def used() -> str | None:
+        found = await world.client.get(core_v1.ResourceQuota, "q", "default")
+        return (found.status.used or {}).get(count)
+
+    async def is_one() -> bool:
+        return await used() == "1"
+
+    await world.eventually(is_one)
+    await world.ask("DELETE", f"{FLUNDERS}/a")
+
+    async def is_none() -> bool:
+        return await used() == "0"
+
+    await world.eventually(is_none)
+
+
+async def _some(value: Any) -> bool:
+    return bool(await value)

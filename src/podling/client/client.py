@@ -145,6 +145,12 @@ class ApiClient:
             if close is not None:
                 await close()
 
+    async def document(self, path: str, *, accept: str = "application/json") -> bytes:
+        """What is at a path that is no resource, as it comes."""
+        headers = {**self._headers, "accept": accept}
+        response = await self.transport.send(Request("GET", path, headers=headers, user=self._user))
+        return response.body or b""
+
     # Writes
 
     async def create(self, obj: T, *, dry_run: bool = False) -> T:

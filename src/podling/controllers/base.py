@@ -15,11 +15,13 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import msgspec
 
 from podling import log
-from podling.api import errors
+from podling.api import apiextensions_v1, apiregistration_v1, errors
 from podling.client.client import ApiClient
 from podling.client.events import Recorder
 from podling.client.informer import Informer, Informers, key_of
 from podling.client.workqueue import QueueShutDown, WorkQueue
+from podling.controllers.aggregated import Aggregated
+from podling.controllers.resources import Resources
 
 T = TypeVar("T")
 
@@ -96,6 +98,12 @@ class Controller:
         if informer not in self._watched:
             self._watched.append(informer)
         return informer
+
+    def resources(self) -> Resources:
+        """All resources that the cluster serves; aggregated ones for who runs their `follow` in the background."""
+        services = self.informer(apiregistration_v1.APIService)
+        definitions = self.informer(apiextensions_v1.CustomResourceDefinition)
+        return Resources(definitions, Aggregated(self.client, services))
 
     def watch(self, kind: type[T], enqueue: Callable[[T], None] | None = None) -> Informer[T]:
         """The cache of a kind, each change of which calls `enqueue` (by default: queue the object's own key)."""

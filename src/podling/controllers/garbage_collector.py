@@ -18,14 +18,13 @@ from typing import Any, cast
 import msgspec
 
 from podling import log
-from podling.api import apiextensions_v1, errors
+from podling.api import errors
 from podling.api.meta_v1 import ObjectMeta, OwnerReference
 from podling.api.registry import Resource
 from podling.client.base import PatchType
 from podling.client.events import WARNING
 from podling.client.informer import Informer
 from podling.controllers.base import Context, Controller, ReconcileError
-from podling.controllers.resources import Resources
 
 ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
@@ -170,16 +169,18 @@ class GarbageCollector(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.graph = Graph()
-        definitions = self.informer(apiextensions_v1.CustomResourceDefinition)
-        self._resources = Resources(definitions)
+        self._resources = self.resources()
         self._followed: dict[Resource, tuple[Informer[Any], Any]] = {}
-        #: Informers of definitions that went, to be closed.
+        #: Informers of resources that went, to be closed.
         self._dropped: dict[str, Informer[Any]] = {}
         #: Owners that the server said do not exist: (uid, api version, kind, name, namespace).
         self._absent: dict[tuple[str, str, str, str, str | None], None] = {}
         for resource in self._resources.builtin:
             self._follow(resource)
-        self._resources.on_change(self._definitions_changed)
+        self._resources.on_change(self._resources_changed)
+
+    def background(self) -> list[Any]:
+        return [self._resources.aggregated.follow(self._resources_changed)]
 
     def _follow(self, resource: Resource) -> None:
         if resource.name == "events" or resource in self._followed:
@@ -203,7 +204,7 @@ class GarbageCollector(Controller):
         if builtin:
             self._watched.append(informer)
 
-    def _definitions_changed(self) -> None:
+    def _resources_changed(self) -> None:
         current = set(self._resources.all())
         for resource in current - self._followed.keys():
             self._follow(resource)

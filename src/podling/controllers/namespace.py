@@ -13,11 +13,10 @@ from typing import Any, cast
 import msgspec
 
 from podling import clock
-from podling.api import apiextensions_v1, core_v1, errors, registry, times
+from podling.api import core_v1, errors, registry, times
 from podling.api.registry import Resource
 from podling.api.struct import clone
 from podling.controllers.base import Context, Controller
-from podling.controllers.resources import Resources
 
 #: The finalizer in spec.finalizers that keeps a namespace until it is empty.
 FINALIZER = "kubernetes"
@@ -38,20 +37,26 @@ _FINE = {
 
 
 class Remaining(msgspec.Struct):
-    """What an attempt to empty a namespace left: counts by `resource.group`, by finalizer, and failures."""
+    """What an attempt to empty a namespace left: counts by `resource.group`, by finalizer, and failures.
+
+    `undiscovered` says what could not be looked into at all.
+    """
 
     objects: Counter[str] = msgspec.field(default_factory=Counter)
     finalizers: Counter[str] = msgspec.field(default_factory=Counter)
     failures: list[str] = msgspec.field(default_factory=list)
+    undiscovered: str = ""
 
     @property
     def empty(self) -> bool:
-        return not self.objects and not self.failures
+        return not self.objects and not self.failures and not self.undiscovered
 
 
 def findings(left: Remaining) -> dict[str, tuple[str, str]]:
     """Reason and message of each condition that is true."""
     found: dict[str, tuple[str, str]] = {}
+    if left.undiscovered:
+        found["NamespaceDeletionDiscoveryFailure"] = ("DiscoveryFailed", left.undiscovered)
     if left.failures:
         message = f"Failed to delete all resource types, {len(left.failures)} remaining: " + ", ".join(
             sorted(left.failures)
@@ -98,7 +103,7 @@ class NamespaceController(Controller):
         self._namespaces = self.watch(core_v1.Namespace, self._changed)
         self._pods = self.informer(core_v1.Pod)
         self._pods.add_handler(on_delete=self._pod_deleted)
-        self._resources = Resources(self.informer(apiextensions_v1.CustomResourceDefinition))
+        self._resources = self.resources()
         #: How often a namespace was found not empty: the wait grows with it.
         self._rounds: Counter[str] = Counter()
 
@@ -147,7 +152,20 @@ class NamespaceController(Controller):
         for resource in self._resources.all():
             if resource.namespaced and resource is not pods:
                 await self._delete_all(resource, name, left)
+        await self._delete_aggregated(name, left)
         return left
+
+    async def _delete_aggregated(self, name: str, left: Remaining) -> None:
+        """What other API servers hold; what they can't be asked for keeps the namespace."""
+        try:
+            found = await self._resources.aggregated.discover()
+        except errors.StatusError as error:
+            left.undiscovered = str(error)
+            return
+        left.undiscovered = found.failure
+        for resource in found.resources:
+            if resource.namespaced and "delete" in resource.verbs:
+                await self._delete_all(resource, name, left)
 
     async def _delete_all(self, resource: Resource, namespace: str, left: Remaining) -> None:
         kind = cast(Any, resource)
@@ -155,7 +173,11 @@ class NamespaceController(Controller):
             there = await self.client.list(kind, namespace)
             if not there.items:
                 return
-            await self.client.delete_collection(resource, namespace, propagation_policy="Background")
+            if "deletecollection" in resource.verbs:
+                await self.client.delete_collection(resource, namespace, propagation_policy="Background")
+            else:
+                for obj in there.items:
+                    await self._delete_one(resource, namespace, obj.metadata.name or "")
             there = await self.client.list(kind, namespace)
         except errors.StatusError as error:
             # A custom resource's definition may have gone meanwhile, and its objects with it.
@@ -166,6 +188,13 @@ class NamespaceController(Controller):
             left.objects[f"{resource.name}.{resource.group}"] += len(there.items)
             for obj in there.items:
                 left.finalizers.update(obj.metadata.finalizers or ())
+
+    async def _delete_one(self, resource: Resource, namespace: str, name: str) -> None:
+        try:
+            await self.client.delete(resource, name, namespace, propagation_policy="Background")
+        except errors.StatusError as error:
+            if not errors.is_not_found(error):
+                raise
 
     async def _say(self, namespace: core_v1.Namespace, left: Remaining) -> None:
         said = conditions(namespace.status.conditions or [], left, clock.now())

@@ -11,12 +11,11 @@ import asyncio
 from typing import Any
 
 from podling import clock
-from podling.api import apiextensions_v1, core_v1, quantity, registry
+from podling.api import core_v1, quantity, registry
 from podling.api.registry import Resource
 from podling.api.struct import clone
 from podling.client.informer import Informer
-from podling.controllers.base import Context, Controller
-from podling.controllers.resources import Resources
+from podling.controllers.base import Context, Controller, ReconcileError
 from podling.machinery import quota
 
 _POD, _SERVICE = registry.of(core_v1.Pod), registry.of(core_v1.Service)
@@ -24,6 +23,8 @@ _CLAIM = registry.of(core_v1.PersistentVolumeClaim)
 
 #: Seconds between two counts of everything (upstream's --resource-quota-sync-period).
 RESYNC = 300.0
+#: How long what is counted may take to be listed: the server of an aggregated resource may not answer.
+SYNC = 10.0
 
 
 class ResourceQuotaController(Controller):
@@ -35,7 +36,8 @@ class ResourceQuotaController(Controller):
         super().__init__(context)
         self._quotas = self.informer(core_v1.ResourceQuota)
         self._quotas.add_handler(on_add=self.enqueue, on_update=self._quota_changed)
-        self._resources = Resources(self.informer(apiextensions_v1.CustomResourceDefinition))
+        self._resources = self.resources()
+        self._resources.on_change(self._resources_changed)
         #: What is followed because a quota counts it.
         self._followed: dict[Resource, Informer[Any]] = {}
 
@@ -45,7 +47,16 @@ class ResourceQuotaController(Controller):
             self.enqueue(new)
 
     def background(self) -> list[Any]:
-        return [self._resync()]
+        return [self._resync(), self._resources.aggregated.follow(self._resources_changed)]
+
+    def _resources_changed(self) -> None:
+        """Count what has come; what has gone may come back, and is then followed anew."""
+        current = set(self._resources.all())
+        gone = [resource for resource in self._followed if resource not in current]
+        for resource in gone:
+            del self._followed[resource]
+        for found in self._quotas.list() if gone or self._resources.aggregated.known else ():
+            self.enqueue(found)
 
     async def _resync(self) -> None:
         while True:
@@ -87,7 +98,11 @@ class ResourceQuotaController(Controller):
             if not resource.namespaced or not any(quota.covers(name, resource) for name in hard):
                 continue
             informer = self._follow(resource)
-            await informer.wait_synced()
+            try:
+                async with asyncio.timeout(SYNC):
+                    await informer.wait_synced()
+            except TimeoutError:
+                raise ReconcileError(f"{resource.qualified} can't be listed, so the quota is not counted") from None
             for obj in informer.list(found.metadata.namespace or ""):
                 if quota.in_scope(found.spec, resource, obj):
                     usages.append(quota.usage(resource, obj, now))

@@ -1,7 +1,7 @@
-"""All resources a cluster serves, custom ones included, as they come and go.
+"""All resources a cluster serves, custom and aggregated ones included, as they come and go.
 
 What works over everything (garbage collection, emptying a namespace) needs the list: the built-in rows of the registry,
-and a row for each CustomResourceDefinition that is established.
+a row for each CustomResourceDefinition that is established, and what other API servers serve.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from podling.api import apiextensions_v1, registry
 from podling.api.registry import Resource
 from podling.client.informer import Informer
+from podling.controllers.aggregated import Aggregated
 
 
 def of_definition(crd: apiextensions_v1.CustomResourceDefinition) -> Resource | None:
@@ -42,15 +43,18 @@ def _builtin() -> list[Resource]:
 
 
 class Resources:
-    """The list, kept up to date from an informer of definitions."""
+    """The list, kept up to date from an informer of definitions, and by `aggregated.follow`."""
 
-    def __init__(self, definitions: Informer[apiextensions_v1.CustomResourceDefinition]) -> None:
+    def __init__(
+        self, definitions: Informer[apiextensions_v1.CustomResourceDefinition], aggregated: Aggregated
+    ) -> None:
         self._definitions = definitions
+        self.aggregated = aggregated
         self.builtin = _builtin()
 
     def all(self) -> list[Resource]:
         custom = [row for crd in self._definitions.list() if (row := of_definition(crd)) is not None]
-        return [*self.builtin, *custom]
+        return [*self.builtin, *custom, *self.aggregated.known]
 
     def by_kind(self, api_version: str, kind: str) -> Resource | None:
         """The row of an object's kind, in whatever version it is named."""
@@ -58,11 +62,14 @@ class Resources:
         if found is not None:
             return found
         group, _, version = api_version.rpartition("/")
-        for crd in self._definitions.list():
-            row = of_definition(crd)
-            served = {v.name for v in crd.spec.versions if v.served}
-            if row is not None and (row.group, row.kind) == (group, kind) and version in served:
+        for row in self.aggregated.known:
+            if (row.group_version, row.kind) == (api_version, kind):
                 return row
+        for crd in self._definitions.list():
+            defined = of_definition(crd)
+            served = {v.name for v in crd.spec.versions if v.served}
+            if defined is not None and (defined.group, defined.kind) == (group, kind) and version in served:
+                return defined
         return None
 
     def on_change(self, changed: Callable[[], None]) -> None:
