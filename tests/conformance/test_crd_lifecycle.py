@@ -173,3 +173,24 @@ async def test_a_namespace_takes_its_custom_resources_along(api: Api) -> None:
     await api.cluster.client.delete(core_v1.Namespace, "doomed")
     await api.cluster.gone(core_v1.Namespace, "doomed")
     assert [o["metadata"]["name"] for o in await api.ask("GET", f"/apis/{GROUP}/v1/foos")] == ["stays"]
+
+
+@virtual
+async def test_a_quota_counts_objects_of_a_definition_that_came_back(api: Api) -> None:
+    count = f"count/foos.{GROUP}"
+    quota = core_v1.ResourceQuota(metadata=meta_v1.ObjectMeta(name="q", namespace="default"))
+    quota.spec.hard = {count: "5"}
+    await api.cluster.client.create(quota)
+
+    def used(wanted: str) -> Any:
+        return lambda q: (q.status.used or {}).get(count) == wanted
+
+    for _ in range(2):
+        name = await api.define(foos())
+        await api.ask("POST", FOOS, foo("a"))
+        await api.cluster.until(core_v1.ResourceQuota, "q", used("1"))
+        await api.ask("DELETE", f"{FOOS}/a")
+        await api.cluster.until(core_v1.ResourceQuota, "q", used("0"), seconds=60)
+        await api.ask("DELETE", f"{DEFINITIONS}/{name}")
+        await api.gone(name)
+        await asyncio.sleep(1)

@@ -50,13 +50,13 @@ class ResourceQuotaController(Controller):
         return [self._resync(), self._resources.aggregated.follow(self._resources_changed)]
 
     def _resources_changed(self) -> None:
-        """Count what has come; what has gone may come back, and is then followed anew."""
+        """Follow what has come, if a quota counts it; what has gone may come back, and is then followed anew."""
         current = set(self._resources.all())
-        gone = [resource for resource in self._followed if resource not in current]
-        for resource in gone:
+        for resource in [resource for resource in self._followed if resource not in current]:
             del self._followed[resource]
-        for found in self._quotas.list() if gone or self._resources.aggregated.known else ():
-            self.enqueue(found)
+        for found in self._quotas.list():
+            if any(name.startswith("count/") for name in found.spec.hard or ()):
+                self.enqueue(found)
 
     async def _resync(self) -> None:
         while True:
