@@ -14,7 +14,7 @@ from benchmarks import own
 from benchmarks.common import HEADER, Result
 
 #: The order: idle first, while the cluster is fresh.
-ALL = ("idle", "kubectl", "pods", "api", "watch")
+ALL = ("idle", "kubectl", "pods", "api", "watch", "size")
 
 
 def main() -> int:

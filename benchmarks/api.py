@@ -11,7 +11,8 @@ _WORKERS = 16
 _TEXT = "x" * 900
 
 
-def _config_map(n: int, text: str = _TEXT) -> dict[str, Any]:
+def config_map(n: int, text: str = _TEXT) -> dict[str, Any]:
+    """A ConfigMap of 1 KiB."""
     return {"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": f"c{n:05}"}, "data": {"text": text}}
 
 
@@ -19,10 +20,10 @@ async def run(kubeconfig: str, arguments: Any) -> list[Result]:
     objects = 5000
     async with connect(kubeconfig, _WORKERS) as api, namespace(api, "bench-api") as name:
         path = f"/api/v1/namespaces/{name}/configmaps"
-        creating, _ = await spread(objects, _WORKERS, lambda n: api.request("POST", path, _config_map(n)))
+        creating, _ = await spread(objects, _WORKERS, lambda n: api.request("POST", path, config_map(n)))
         getting, gets = await spread(2 * objects, _WORKERS, lambda n: api.request("GET", f"{path}/c{n % objects:05}"))
         updating, _ = await spread(
-            objects, _WORKERS, lambda n: api.request("PUT", f"{path}/c{n:05}", _config_map(n, "y" * 900))
+            objects, _WORKERS, lambda n: api.request("PUT", f"{path}/c{n:05}", config_map(n, "y" * 900))
         )
         lists = []
         for query in ("", "?resourceVersion=0"):
