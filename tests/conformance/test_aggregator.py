@@ -237,7 +237,7 @@ async def test_discovery(world: World, aggregated_form: bool) -> None:
     world.extension.aggregated = aggregated_form
     await world.deploy()
     groups = [g["name"] for g in (await world.get("/apis"))["groups"]]
-    assert groups[0] == "apiregistration.k8s.io" and groups[1] == "apps" and groups[-1] == GROUP
+    assert groups[0] == "apiregistration.k8s.io" and groups[1] == "apps" and groups[-2:] == [GROUP, "metrics.k8s.io"]
     one = {"groupVersion": f"{GROUP}/{VERSION}", "version": VERSION}
     assert await world.get(f"/apis/{GROUP}") == {
         "kind": "APIGroup", "apiVersion": "v1", "name": GROUP, "versions": [one], "preferredVersion": one,
@@ -276,7 +276,7 @@ async def test_openapi(world: World) -> None:
     async def published() -> bool:
         return FLUNDER in (await world.get("/openapi/v2"))["definitions"]
 
-    await world.eventually(published, 1.0)
+    await world.eventually(published, 10.0)
     merged = await world.get("/openapi/v2")
     path = f"{BASE}/namespaces/{{namespace}}/flunders"
     assert merged["paths"].keys() - before["paths"].keys() == {path, f"{path}/{{name}}"}
@@ -303,7 +303,7 @@ async def test_openapi_of_a_server_without_v3(world: World) -> None:
     async def published() -> bool:
         return BASE.lstrip("/") in (await world.get("/openapi/v3"))["paths"]
 
-    await world.eventually(published, 1.0)
+    await world.eventually(published, 10.0)
     url = (await world.get("/openapi/v3"))["paths"][BASE.lstrip("/")]["serverRelativeURL"]
     document = await world.get(url)
     put = document["paths"][f"{BASE}/namespaces/{{namespace}}/flunders/{{name}}"]["put"]

@@ -189,6 +189,12 @@ def _rows() -> list[Resource]:
             row("horizontalpodautoscalers", "HorizontalPodAutoscaler", "status", short=("hpa",), **everything),
         )
     group(
+        "metrics.k8s.io",
+        "v1beta1",
+        row("nodes", "NodeMetrics", verbs=("get", "list"), virtual=True, **cluster),
+        row("pods", "PodMetrics", verbs=("get", "list"), virtual=True),
+    )
+    group(
         "batch",
         "v1",
         row("cronjobs", "CronJob", "status", short=("cj",), **everything),

@@ -41,6 +41,7 @@ from podling.apiserver.handlers.subresources import reviewing
 from podling.apiserver.options import Options
 from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.resources.core.service import ServiceStrategy
+from podling.apiserver.usage import NodeUsages
 from podling.apiserver.watch import Scope, Watch
 from podling.store.base import Store
 
@@ -200,6 +201,8 @@ class Assembly:
         for part in (self._authentication, self._modes):
             if part is not None:
                 await part.close()
+        if self.app.usages is not None:
+            await self.app.usages.close()
         await self._custom.close()
         await self.app.close()
         if self.app.auditor is not None:
@@ -225,7 +228,9 @@ class Assembly:
 
     def streaming(self, *, ca: Path, certificate: Path, key: Path) -> Streaming:
         """What answers exec, attach, logs, port forwarding and proxying; this certificate is shown to node agents."""
-        return Streaming(self.app, Kubelets(self.app, client_tls(certificate, key, ca)))
+        kubelets = Kubelets(self.app, client_tls(certificate, key, ca))
+        self.app.usages = NodeUsages(kubelets.summary)
+        return Streaming(self.app, kubelets)
 
 
 def _at_rest(store: Store, options: Options) -> AtRest | None:

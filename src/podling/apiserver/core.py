@@ -24,6 +24,7 @@ from podling.apiserver.cache import WatchCache
 from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.served import Served
 from podling.apiserver.strategy import Strategy
+from podling.apiserver.usage import NodeUsages
 from podling.store.base import Store
 
 if TYPE_CHECKING:
@@ -75,9 +76,11 @@ class Core(ABC):
         #: Issues the tokens of serviceaccounts/token: (namespace, name, request) -> request with its status.
         self.token_issuer: TokenIssuer | None = None
         #: Parts of the control plane for componentstatuses: name -> what is wrong with it now, or None.
-        self.components: dict[str, Callable[[], str | None]] = {}
+        self.components: dict[str, Callable[[], Awaitable[str | None]]] = {}
         #: Records requests, if that is wanted.
         self.auditor: Auditor | None = None
+        #: What nodes and pods use, for metrics.k8s.io; None where no node agent can be asked.
+        self.usages: NodeUsages | None = None
         self.ready = False
         #: Whether CBOR is spoken (the feature CBORServingAndStorage).
         self.cbor = False

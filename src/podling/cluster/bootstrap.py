@@ -47,6 +47,7 @@ async def run(client: Client, config: ClusterConfig, *, ca: bytes, front_proxy_c
         *(ensure(client, c) for c in priority_classes()),
         ensure(client, _authentication(ca, front_proxy_ca)),
         *(ensure(client, obj) for obj in _node_network_role()),
+        ensure(client, _metrics_reader()),
         _kubernetes_service(client, config),
         ensure(client, _dns_service(config)),
     )
@@ -94,6 +95,14 @@ def _node_network_role() -> list[Any]:
         rbac_v1.ClusterRole(metadata=meta_v1.ObjectMeta(name=name), rules=rules),
         rbac_v1.ClusterRoleBinding(metadata=meta_v1.ObjectMeta(name=name), subjects=[subject], role_ref=ref),
     ]
+
+
+def _metrics_reader() -> rbac_v1.ClusterRole:
+    """Who may look at pods may also see what they use, as with metrics-server."""
+    name = "system:aggregated-metrics-reader"
+    labels = {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true" for role in ("view", "edit", "admin")}
+    rule = rbac_v1.PolicyRule(api_groups=["metrics.k8s.io"], resources=["pods", "nodes"], verbs=["get", "list"])
+    return rbac_v1.ClusterRole(metadata=meta_v1.ObjectMeta(name=name, labels=labels), rules=[rule])
 
 
 def _authentication(ca: bytes, front_proxy_ca: bytes) -> core_v1.ConfigMap:

@@ -26,7 +26,7 @@ from podling.cluster.pki import Pki
 from podling.controllers.base import Config
 from podling.controllers.manager import ControllerManager
 from podling.scheduler.scheduler import Scheduler
-from podling.store.base import Store
+from podling.store.base import Store, StoreError
 
 _log = log.get(__name__)
 
@@ -97,10 +97,31 @@ class ControlPlane:
         self._manager = ControllerManager(self._controllers, settings, informers=self.informers)
         await bootstrap.run(self.client, self.config, ca=ca, front_proxy_ca=front_proxy)
         await self._manager.start()
+        scheduling = asyncio.create_task(scheduler.run(), name="scheduler")
+        self._watch_over(scheduling, self._manager)
         self._tasks = [
-            asyncio.create_task(scheduler.run(), name="scheduler"),
+            scheduling,
             asyncio.create_task(self._compact(), name="compaction"),
         ]
+
+    def _watch_over(self, scheduling: asyncio.Task[None], manager: ControllerManager) -> None:
+        """What componentstatuses say."""
+
+        async def scheduler() -> str | None:
+            return "the scheduler has ended" if scheduling.done() else None
+
+        async def controllers() -> str | None:
+            ended = manager.ended()
+            return f"ended: {', '.join(ended)}" if ended else None
+
+        async def store() -> str | None:
+            try:
+                await self._store.get("/registry/health")
+            except StoreError as error:
+                return str(error)
+            return None
+
+        self.app.components = {"scheduler": scheduler, "controller-manager": controllers, "etcd-0": store}
 
     async def close(self) -> None:
         for task in self._tasks:

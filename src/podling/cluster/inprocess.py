@@ -20,11 +20,13 @@ import yaml
 from podling import clock
 from podling.api import core_v1, errors, registry, struct
 from podling.api.request import Request
+from podling.apiserver.usage import NodeUsages
 from podling.client.client import ApiClient
 from podling.cluster import simulation
 from podling.cluster.config import ClusterConfig
 from podling.cluster.control_plane import ControlPlane, is_ready
 from podling.kubelet.agent import Kubelet
+from podling.kubelet.backend import Backend
 from podling.runtime import fake_behaviour
 from podling.store.base import Store
 from podling.store.memory import MemoryStore
@@ -54,6 +56,12 @@ class Cluster:
         for index, name in enumerate(self.config.node_names):
             agent = self.nodes[name] = simulation.kubelet(self.client, name, index, behaviour=self._behaviour)
             await agent.start()
+        backends = {name: Backend(agent) for name, agent in self.nodes.items()}
+
+        async def summary(name: str) -> bytes:
+            return struct.encode(await backends[name].stats_summary(only_cpu_and_memory=True))
+
+        self._plane.app.usages = NodeUsages(summary)
         for name in self.nodes:
             await self.until(core_v1.Node, name, is_ready)
         await self.until(core_v1.ServiceAccount, "default", lambda _: True)

@@ -115,6 +115,10 @@ class ControllerManager:
         finally:
             await self.close()
 
+    def ended(self) -> list[str]:
+        """Controllers that should run and do not."""
+        return [task.get_name() for task in self._tasks if task.done()]
+
     async def close(self) -> None:
         """End all; the last events are written."""
         tasks, self._tasks = self._tasks, []

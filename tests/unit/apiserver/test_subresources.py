@@ -294,7 +294,13 @@ async def test_tokens_come_from_the_issuer(server: Server) -> None:
 
 @virtual
 async def test_component_statuses(server: Server) -> None:
-    server.app.components = {"scheduler": lambda: None, "etcd-0": lambda: "no disk"}
+    async def well() -> str | None:
+        return None
+
+    async def full() -> str | None:
+        return "no disk"
+
+    server.app.components = {"scheduler": well, "etcd-0": full}
     listed = await server.ask("GET", "/api/v1/componentstatuses")
     assert [(o.metadata.name, o.conditions[0].status) for o in listed.objects or []] == [
         ("etcd-0", "False"),

@@ -49,6 +49,8 @@ BUILTIN: dict[tuple[str, str], tuple[int, int]] = {
     ("discovery.k8s.io", "v1"): (16200, 15),
     ("resource.k8s.io", "v1"): (16200, 20),
     ("flowcontrol.apiserver.k8s.io", "v1"): (16100, 21),
+    # As metrics-server's own.
+    ("metrics.k8s.io", "v1beta1"): (100, 100),
 }
 
 

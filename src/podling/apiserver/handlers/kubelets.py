@@ -45,6 +45,20 @@ class Kubelets:
         self.tls = tls
         self._address_types = tuple(address_types)
 
+    async def summary(self, node_name: str) -> bytes:
+        """CPU and memory of a node and its pods (`usage.Summaries`). StatusError, OSError."""
+        import aiohttp
+
+        place = self.locate(node_name)
+        scheme, tls = ("https", place.tls) if place.tls is not None else ("http", True)
+        url = f"{scheme}://{place.authority}/stats/summary?only_cpu_and_memory=true"
+        # A session of its own: there is a second or more between two questions, and most clusters are never asked.
+        async with aiohttp.ClientSession() as session, session.get(url, ssl=tls) as answer:
+            body = await answer.read()
+            if answer.status != 200:
+                raise errors.internal(f"{url}: {answer.status} {body[:200].decode(errors='replace')}")
+            return body
+
     def locate(self, node_name: str) -> Location:
         """StatusError if there is no such node, or it has no address."""
         node = self._app.cached("", "nodes", node_name)

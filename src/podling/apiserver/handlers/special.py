@@ -73,7 +73,9 @@ async def component_statuses(call: Call) -> Answer:
 
     entries = []
     for name in sorted(call.app.components):
-        healthy = call.app.components[name]()
+        if call.info.name and name != call.info.name:
+            continue
+        healthy = await call.app.components[name]()
         condition = core_v1.ComponentCondition(
             type="Healthy", status="True" if healthy is None else "False", message="ok" if healthy is None else healthy
         )
@@ -81,9 +83,8 @@ async def component_statuses(call: Call) -> Answer:
         entries.append(Entry(name, 0, encode(obj), call.served.codec, obj))
     if call.info.verb == "list":
         return Answer(entries=entries, list_meta=meta_v1.ListMeta(), served=call.served)
-    for entry in entries:
-        if entry.name == call.info.name:
-            return Answer(entry=entry, served=call.served)
+    if entries:
+        return Answer(entry=entries[0], served=call.served)
     raise errors.not_found("componentstatuses", "", call.info.name)
 
 

@@ -10,7 +10,7 @@ from podling.apiserver import body
 from podling.apiserver.answer import Answer
 from podling.apiserver.call import Call
 from podling.apiserver.facet import STATUS, Facet
-from podling.apiserver.handlers import eviction, patch, pods, read, special, write
+from podling.apiserver.handlers import eviction, metrics, patch, pods, read, special, write
 from podling.apiserver.handlers.scale import SCALE
 
 Handler = Callable[[Call], Awaitable[Answer]]
@@ -46,6 +46,8 @@ SUBRESOURCES: dict[tuple[str, str], dict[str, Handler]] = {
 VIRTUAL: dict[tuple[str, str, str], Handler] = {
     ("", "v1", "bindings"): pods.bind,
     ("", "v1", "componentstatuses"): special.component_statuses,
+    ("metrics.k8s.io", "v1beta1", "nodes"): metrics.nodes,
+    ("metrics.k8s.io", "v1beta1", "pods"): metrics.pods,
 }
 
 
