@@ -51,6 +51,11 @@ class Served:
     def strategy(self) -> Strategy[Any]:
         return self._make_strategy()
 
+    @cached_property
+    def without_protobuf(self) -> bool:
+        """Custom resources, and metrics.k8s.io, have no protobuf form."""
+        return self.publish is not None or self.resource.group == "metrics.k8s.io"
+
     @property
     def indexed_field(self) -> str:
         """The field selector that the cache has an index for, "" if it has none."""

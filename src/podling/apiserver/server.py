@@ -236,7 +236,7 @@ class HttpServer:
         return negotiate(
             headers.get("Accept", ""),
             wants_pretty(query, headers.get("User-Agent", "")),
-            custom=item.publish is not None,
+            custom=item.without_protobuf,
             watch=info.verb == "watch",
             cbor=self.app.cbor,
         )

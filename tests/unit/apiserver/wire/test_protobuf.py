@@ -27,7 +27,9 @@ def test_what_is_written_is_read(type_: type[Any], seed: int) -> None:
 
 
 def test_every_kind_has_field_numbers() -> None:
-    assert [r.qualified for r in registry.BUILTIN if not fields.known(fields.name_of(r.type))] == []
+    missing = [r.qualified for r in registry.BUILTIN if not fields.known(fields.name_of(r.type))]
+    # What its clients ask for is JSON.
+    assert missing == ["nodes.metrics.k8s.io", "pods.metrics.k8s.io"]
 
 
 POD = {
