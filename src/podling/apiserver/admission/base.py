@@ -6,6 +6,7 @@ All that change come first, in their order; then the object is defaulted and pre
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from podling.apiserver.admission.attributes import CONNECT, CREATE, DELETE, UPDATE, Attributes
 from podling.apiserver.audit.trail import current as audit_trail
@@ -32,6 +33,11 @@ class Plugin:
 
     def __init__(self, app: Core) -> None:
         self.app = app
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> Any:
+        """The plugin's own configuration, a second argument of its class. ValueError if it can't be used."""
+        raise ValueError("the plugin takes no configuration")
 
     def handles(self, attributes: Attributes) -> bool:
         return (

@@ -53,6 +53,12 @@ class PodSecurity(Plugin):
         super().__init__(app)
         self.configuration = configuration
 
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> Configuration:
+        from podling.apiserver.admission.pod_security_config import parse
+
+        return parse(document)
+
     def handles(self, attributes: Attributes) -> bool:
         if not super().handles(attributes):
             return False

@@ -68,7 +68,7 @@ def of_labels(labels: Mapping[str, str] | None, default: Policy = Policy()) -> t
                 found.append(invalid(_LABELS.key(name), text, f"must be one of {', '.join(LEVELS)}"))
                 level = RESTRICTED if mode == ENFORCE else PRIVILEGED
         if (text := labels.get(f"{name}-version")) is not None:
-            version, problem = _minor(text)
+            version, problem = minor(text)
             if problem:
                 found.append(invalid(_LABELS.key(f"{name}-version"), text, problem))
         modes[mode] = LevelVersion(level, version)
@@ -79,7 +79,8 @@ def of_labels(labels: Mapping[str, str] | None, default: Policy = Policy()) -> t
     return Policy(**modes), found
 
 
-def _minor(text: str) -> tuple[int | None, str]:
+def minor(text: str) -> tuple[int | None, str]:
+    """The minor version of `v1.29` or `latest` (None), and what is wrong with the text."""
     if text == "latest":
         return None, ""
     match = _VERSION.fullmatch(text)
