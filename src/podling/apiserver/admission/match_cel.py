@@ -19,8 +19,8 @@ from podling.apiserver.authz.attributes import Decision, Undecided
 from podling.apiserver.core import Core
 from podling.apiserver.served import Served
 from podling.machinery import cel
-from podling.machinery.cel_library import Answer, Authorizer, Decide, Question, ResourceCheck
-from podling.machinery.cel_types import DYN, INT, STRING, ObjectType, Type, list_of, map_of, message
+from podling.machinery.cel.library.authorizer import Answer, Authorizer, Decide, Question, ResourceCheck
+from podling.machinery.cel.types import DYN, INT, STRING, ObjectType, Type, list_of, map_of, message
 
 _KIND = message("kubernetes.GroupVersionKind", {"group": STRING, "version": STRING, "kind": STRING})
 _RESOURCE = message("kubernetes.GroupVersionResource", {"group": STRING, "version": STRING, "resource": STRING})

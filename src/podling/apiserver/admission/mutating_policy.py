@@ -34,7 +34,7 @@ from podling.machinery import apply, json_patch, merge_schema, schema
 
 if TYPE_CHECKING:
     from podling.machinery import cel
-    from podling.machinery.cel_types import ObjectType
+    from podling.machinery.cel.types import ObjectType
 
 
 class Compiled(NamedTuple):
@@ -51,7 +51,7 @@ class MutationFailed(Exception):
 
 def structs(name: str) -> ObjectType | None:
     """What mutations may construct: `Object`, `Object.spec` and so on with any fields, and `JSONPatch`."""
-    from podling.machinery.cel_types import DYN, STRING, ObjectType, message
+    from podling.machinery.cel.types import DYN, STRING, ObjectType, message
 
     if name == "JSONPatch":
         return message("JSONPatch", {"op": STRING, "path": STRING, "from": STRING, "value": DYN})
@@ -63,7 +63,8 @@ def structs(name: str) -> ObjectType | None:
 def compile_policy(spec: v1.MutatingAdmissionPolicySpec) -> tuple[Compiled, list[Problem]]:
     """All expressions of a policy."""
     from podling.apiserver.admission.match_cel import POLICY_VARIABLES
-    from podling.machinery import cel, cel_library
+    from podling.machinery import cel
+    from podling.machinery.cel import library as cel_library
 
     functions = cel_library.MUTATION_FUNCTIONS
     problems: list[Problem] = []
@@ -245,7 +246,7 @@ def _denial(attributes: Attributes, failures: list[tuple[Any, Any, str]]) -> Sta
 
 def plain(value: Any) -> Any:
     """A value of an expression as JSON has it. MutationFailed if JSON has no such thing."""
-    from podling.machinery import cel_types as t
+    from podling.machinery.cel import types as t
 
     if isinstance(value, t.Duration | t.Timestamp):
         return str(value)
@@ -266,7 +267,7 @@ def plain(value: Any) -> Any:
 
 def misnamed(value: Any, path: str) -> list[str]:
     """Objects whose types are not named after the place where they stand."""
-    from podling.machinery.cel_types import Object
+    from podling.machinery.cel.types import Object
 
     found = []
     if isinstance(value, Object):
@@ -290,7 +291,7 @@ def _check_names(value: Any, root: str) -> None:
 
 def patched(before: Wire, operations: list[Any]) -> Wire | None:
     """The object after a JSON patch; None if one of its tests says that it is not for this object."""
-    from podling.machinery.cel_types import Object
+    from podling.machinery.cel.types import Object
 
     patch = []
     for operation in operations:

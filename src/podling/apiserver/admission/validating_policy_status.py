@@ -124,7 +124,7 @@ def _problem(app: Core, policy: Any, served: Served, type_: cel.Type, expression
 
 
 def _param_type(app: Core, kind: v1.ParamKind) -> cel.Type:
-    from podling.machinery.cel_types import DYN
+    from podling.machinery.cel.types import DYN
 
     for served in app.served.values():
         if (served.resource.group_version, served.resource.kind) == (kind.api_version, kind.kind):
@@ -151,7 +151,7 @@ def kinds_of(app: Core, policy: v1.ValidatingAdmissionPolicy) -> list[Served]:
 
 def object_type(app: Core, served: Served) -> cel.Type | None:
     """The type of a resource's objects, of its schema; None if it has none."""
-    from podling.machinery import cel_schema
+    from podling.machinery.cel import schema as cel_schema
 
     resource = served.resource
     if registry.by_name(resource.group, resource.version, resource.name) is None:

@@ -16,7 +16,7 @@ from podling.apiserver.authn.authentication_config import (
     UserRule,
 )
 from podling.machinery import cel, validation
-from podling.machinery.cel_syntax import Ident, Node, Select
+from podling.machinery.cel.syntax import Ident, Node, Select
 from podling.machinery.validation import Findings, Path
 
 _MATCH_ANY = "MatchAny"

@@ -11,7 +11,8 @@ from typing import Any
 from podling.apiserver.crd import embedded, formats, rules
 from podling.apiserver.crd.structural import Node, embedded_problems, settled
 from podling.apiserver.crd.validation import Validator, findings, same
-from podling.machinery import cel, cel_schema
+from podling.machinery import cel
+from podling.machinery.cel import schema as cel_schema
 from podling.machinery.validation import Findings, Path, internal, invalid
 
 _META = ("metadata", "apiVersion", "kind")

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from podling.apiserver.crd.validation import correlation, kind_of, same
-from podling.machinery import cel, cel_schema
+from podling.machinery import cel
 from podling.machinery.cel import CostExceeded, EvaluationError
+from podling.machinery.cel import schema as cel_schema
 from podling.machinery.validation import (
     OMITTED,
     Findings,

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from podling.api.errors import FieldError
 from podling.apiserver.crd import formats
-from podling.machinery import cel_strings
-from podling.machinery.cel_types import EvaluationError
+from podling.machinery.cel import strings as cel_strings
+from podling.machinery.cel.types import EvaluationError
 from podling.machinery.validation import quote
 
 #: Nothing is known of what was there before.

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from podling.api import times
-from podling.machinery.cel_operators import shown, unsigned, whole
-from podling.machinery.cel_types import INT_MAX, INT_MIN, UINT_MAX, Duration, EvaluationError, Timestamp, UInt
+from podling.machinery.cel.operators import shown, unsigned, whole
+from podling.machinery.cel.types import INT_MAX, INT_MIN, UINT_MAX, Duration, EvaluationError, Timestamp, UInt
 
 
 def to_int(value: Any) -> int:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from podling.machinery import cel_types as t
-from podling.machinery.cel_types import (
+from podling.machinery.cel import types as t
+from podling.machinery.cel.types import (
     INT_MAX,
     INT_MIN,
     UINT_MAX,

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from podling.machinery import cel_types as t
-from podling.machinery.cel_convert import parse_duration, parse_timestamp
-from podling.machinery.cel_functions import Function, Functions, Overload
-from podling.machinery.cel_strings import compiled
-from podling.machinery.cel_syntax import (
+from podling.machinery.cel import types as t
+from podling.machinery.cel.convert import parse_duration, parse_timestamp
+from podling.machinery.cel.functions import Function, Functions, Overload
+from podling.machinery.cel.strings import compiled
+from podling.machinery.cel.syntax import (
     Call,
     Comprehension,
     Const,
@@ -25,7 +25,7 @@ from podling.machinery.cel_syntax import (
     SyntaxProblem,
     qualified_name,
 )
-from podling.machinery.cel_types import BOOL, DYN, ObjectType, Type, TypeValue, UInt
+from podling.machinery.cel.types import BOOL, DYN, ObjectType, Type, TypeValue, UInt
 
 Mapping_ = dict[str, Type]
 

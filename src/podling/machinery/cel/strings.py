@@ -6,10 +6,10 @@ import math
 import re
 from typing import Any
 
-from podling.machinery import cel_types as t
-from podling.machinery.cel_convert import to_string
-from podling.machinery.cel_operators import shown
-from podling.machinery.cel_types import EvaluationError, TypeValue
+from podling.machinery.cel import types as t
+from podling.machinery.cel.convert import to_string
+from podling.machinery.cel.operators import shown
+from podling.machinery.cel.types import EvaluationError, TypeValue
 
 
 def compiled(pattern: str) -> Any:

@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from podling.machinery import cel_types as t
 from podling.machinery import typeinfo
-from podling.machinery.cel_syntax import RESERVED
-from podling.machinery.cel_types import DYN, ObjectType, Type
+from podling.machinery.cel import types as t
+from podling.machinery.cel.syntax import RESERVED
+from podling.machinery.cel.types import DYN, ObjectType, Type
 
 _KEYWORDS = RESERVED | {"true", "false", "null", "in"}
 _ESCAPES = {"__": "__underscores__", ".": "__dot__", "-": "__dash__", "/": "__slash__"}

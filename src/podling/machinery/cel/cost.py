@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 
 from podling.machinery.cel import Program
-from podling.machinery.cel_check import Checker
-from podling.machinery.cel_schema import MAX_REQUEST
-from podling.machinery.cel_syntax import Call, Comprehension, Const, Ident, ListNode, MapNode, Node, Select, StructNode
-from podling.machinery.cel_types import Type
+from podling.machinery.cel.check import Checker
+from podling.machinery.cel.schema import MAX_REQUEST
+from podling.machinery.cel.syntax import Call, Comprehension, Const, Ident, ListNode, MapNode, Node, Select, StructNode
+from podling.machinery.cel.types import Type
 
 #: Of one rule with all the places that it is evaluated at, and of all rules of a custom resource definition.
 RULE_LIMIT = 10_000_000

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from podling.api import core_v1
-from podling.machinery import cel, cel_schema
-from podling.machinery.cel_library import Authorizer, Question
-from podling.machinery.cel_types import Timestamp, UInt
+from podling.machinery import cel
+from podling.machinery.cel import schema as cel_schema
+from podling.machinery.cel.library.authorizer import Authorizer, Question
+from podling.machinery.cel.types import Timestamp, UInt
 
 POD: dict[str, Any] = {
     "metadata": {"name": "web", "namespace": "default", "labels": {"app": "web", "example.com/x": "1"}},

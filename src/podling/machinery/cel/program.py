@@ -1,19 +1,4 @@
-"""CEL, the expression language of Kubernetes' validation rules and admission policies.
-
-    program = cel.compile("object.spec.replicas <= params.max", {"object": cel.DYN, "params": cel.DYN}, result=cel.BOOL)
-    program.evaluate({"object": {...}, "params": {...}})       # True, or EvaluationError
-
-Expressions are type-checked against declared variables, with Kubernetes' functions and upstream's messages, and run
-over wire-form dicts as they are, without copying or converting them. Every evaluation is bounded in what it may cost,
-and regular expressions are RE2's. The libraries at hand (Google's cel-expr-python, common-expression-language) have no
-values of declared types such as quantities, no types from schemas, no cost limits to choose, or no type checks at all.
-
-    cel_types      types and values          cel_check    the type checker
-    cel_syntax     text to tree, macros      cel_eval     tree to Python functions
-    cel_functions  CEL's own functions, with cel_operators, cel_convert and cel_strings
-    cel_library    Kubernetes' functions
-    cel_schema     types from OpenAPI schemas   cel_cost     what an expression may cost at most
-"""
+"""A program: an expression that has been parsed, checked and made into Python functions, ready to be evaluated."""
 
 from __future__ import annotations
 
@@ -21,37 +6,28 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from podling.machinery import cel_check, cel_eval, cel_syntax
-from podling.machinery.cel_eval import CostExceeded, Frame
-from podling.machinery.cel_functions import Functions
-from podling.machinery.cel_library import FUNCTIONS
-from podling.machinery.cel_syntax import Call, Comprehension, Ident, ListNode, MapNode, Node, Select, StructNode
-from podling.machinery.cel_types import (
-    BOOL,
-    BYTES,
-    DOUBLE,
-    DURATION,
-    DYN,
-    INT,
-    NULL,
-    STRING,
-    TIMESTAMP,
-    UINT,
+from podling.machinery.cel.check import Checker, unify
+from podling.machinery.cel.eval import Compiler, CostExceeded, Frame
+from podling.machinery.cel.functions import Functions
+from podling.machinery.cel.library import FUNCTIONS
+from podling.machinery.cel.syntax import (
+    Call,
+    Comprehension,
+    Ident,
+    ListNode,
+    MapNode,
+    Node,
+    Parser,
+    Select,
+    StructNode,
+    SyntaxProblem,
+    explain,
+)
+from podling.machinery.cel.types import (
     EvaluationError,
     ObjectType,
-    Optional,
     Type,
-    list_of,
-    map_of,
-    message,
-    optional_of,
 )
-
-__all__ = [
-    "BOOL", "BYTES", "DOUBLE", "DURATION", "DYN", "FUNCTIONS", "INT", "NULL", "PER_CALL_LIMIT", "STRING", "TIMESTAMP",
-    "UINT", "CompileError", "CostExceeded", "EvaluationError", "ObjectType", "Optional", "Program", "Type", "compile",
-    "list_of", "map_of", "message", "optional_of",
-]  # fmt: skip
 
 #: What one evaluation may cost at most; about a tenth of a second upstream.
 PER_CALL_LIMIT = 1_000_000
@@ -83,7 +59,7 @@ class Program:
 
     __slots__ = ("_run", "checker", "expression", "names", "root", "type")
 
-    def __init__(self, expression: str, root: Node, checker: cel_check.Checker, type_: Type) -> None:
+    def __init__(self, expression: str, root: Node, checker: Checker, type_: Type) -> None:
         self.expression = expression
         self.root = root
         self.checker = checker
@@ -91,7 +67,7 @@ class Program:
         self.names = frozenset(
             name if isinstance(name, str) else name.name for name in checker.names.values()
         )  # fmt: skip
-        self._run = cel_eval.Compiler(checker).compile(root)
+        self._run = Compiler(checker).compile(root)
 
     def evaluate(self, variables: Mapping[str, Any], *, limit: int = PER_CALL_LIMIT) -> Any:
         """The value. EvaluationError if there is none, CostExceeded (one of them) if it costs more than `limit`."""
@@ -128,15 +104,15 @@ def compile(
     """
     if len(expression) > MAX_LENGTH:
         why = f"expression code point size exceeds limit: size: {len(expression)}, limit {MAX_LENGTH}"
-        raise _failed(expression, [cel_syntax.SyntaxProblem(0, why)])
+        raise _failed(expression, [SyntaxProblem(0, why)])
     try:
         root = _parse(expression)
-    except cel_syntax.SyntaxProblem as problem:
+    except SyntaxProblem as problem:
         raise _failed(expression, [problem]) from None
     except RecursionError:
         why = f"expression recursion limit exceeded: {MAX_DEPTH}"
-        raise _failed(expression, [cel_syntax.SyntaxProblem(0, why)]) from None
-    checker = cel_check.Checker(variables, functions or FUNCTIONS, structs)
+        raise _failed(expression, [SyntaxProblem(0, why)]) from None
+    checker = Checker(variables, functions or FUNCTIONS, structs)
     type_ = checker.check(root)
     if checker.problems:
         raise _failed(expression, checker.problems)
@@ -147,9 +123,9 @@ def compile(
 
 @lru_cache(1024)
 def _parse(expression: str) -> Node:
-    root = cel_syntax.Parser(expression).parse()
+    root = Parser(expression).parse()
     if _depth(root) > MAX_DEPTH:
-        raise cel_syntax.SyntaxProblem(0, f"expression recursion limit exceeded: {MAX_DEPTH}")
+        raise SyntaxProblem(0, f"expression recursion limit exceeded: {MAX_DEPTH}")
     return root
 
 
@@ -184,7 +160,7 @@ def idents(expression: str) -> set[str]:
     """The names that an expression begins chains with, declared or not; empty if it can't be parsed."""
     try:
         pending = [_parse(expression)]
-    except (cel_syntax.SyntaxProblem, RecursionError):
+    except (SyntaxProblem, RecursionError):
         return set()
     found = set()
     while pending:
@@ -195,13 +171,13 @@ def idents(expression: str) -> set[str]:
     return found
 
 
-def _failed(expression: str, problems: list[cel_syntax.SyntaxProblem]) -> CompileError:
-    text = cel_syntax.explain(expression, sorted(problems, key=lambda p: p.position))
+def _failed(expression: str, problems: list[SyntaxProblem]) -> CompileError:
+    text = explain(expression, sorted(problems, key=lambda p: p.position))
     return CompileError(f"compilation failed: {text}", problem=text)
 
 
 def _check_result(type_: Type, wanted: tuple[Type, ...]) -> None:
-    if type_.kind in ("dyn", "error") or any(cel_check.unify({}, w, type_) for w in wanted):
+    if type_.kind in ("dyn", "error") or any(unify({}, w, type_) for w in wanted):
         return
     names = [str(w) for w in wanted]
     if len(names) == 1:

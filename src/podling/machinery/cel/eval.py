@@ -11,14 +11,14 @@ import binascii
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from podling.machinery import cel_convert as convert
-from podling.machinery import cel_functions as functions
-from podling.machinery import cel_operators as operators
-from podling.machinery import cel_types as t
-from podling.machinery.cel_check import Checker
-from podling.machinery.cel_functions import Overload
-from podling.machinery.cel_operators import no_overload
-from podling.machinery.cel_syntax import (
+from podling.machinery.cel import convert as convert
+from podling.machinery.cel import functions as functions
+from podling.machinery.cel import operators as operators
+from podling.machinery.cel import types as t
+from podling.machinery.cel.check import Checker
+from podling.machinery.cel.functions import Overload
+from podling.machinery.cel.operators import no_overload
+from podling.machinery.cel.syntax import (
     Call,
     Comprehension,
     Const,
@@ -29,7 +29,7 @@ from podling.machinery.cel_syntax import (
     Select,
     StructNode,
 )
-from podling.machinery.cel_types import NONE, EvaluationError, ObjectType, Optional, Type, TypeValue, fits
+from podling.machinery.cel.types import NONE, EvaluationError, ObjectType, Optional, Type, TypeValue, fits
 
 
 class CostExceeded(EvaluationError):

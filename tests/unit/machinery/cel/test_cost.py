@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from podling.machinery import cel, cel_cost, cel_schema
+from podling.machinery import cel
+from podling.machinery.cel import cost as cel_cost
+from podling.machinery.cel import schema as cel_schema
 
 STRING = {"type": "string"}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, NamedTuple
 
-from podling.machinery.cel_types import INT_MAX, INT_MIN, UINT_MAX, UInt
+from podling.machinery.cel.types import INT_MAX, INT_MIN, UINT_MAX, UInt
 
 
 class SyntaxProblem(Exception):

@@ -1,7 +1,7 @@
 """The functions of CEL: a table of declarations, and CEL's standard library with operators, strings, lists and sets.
 
 A declaration is written as documentation writes it: `string.indexOf(string, int) -> int` is called on a string,
-`size(list<A>) -> int` as a function; a single capital stands for any type. Kubernetes' own are in `cel_library`.
+`size(list<A>) -> int` as a function; a single capital stands for any type. Kubernetes' own are in `library`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from podling.machinery import cel_convert as convert
-from podling.machinery import cel_operators as op
-from podling.machinery import cel_strings as strings
-from podling.machinery import cel_types as t
-from podling.machinery.cel_operators import contains
-from podling.machinery.cel_types import Duration, EvaluationError, Optional, Timestamp, Type, TypeValue, equal
+from podling.machinery.cel import convert as convert
+from podling.machinery.cel import operators as op
+from podling.machinery.cel import strings as strings
+from podling.machinery.cel import types as t
+from podling.machinery.cel.operators import contains
+from podling.machinery.cel.types import Duration, EvaluationError, Optional, Timestamp, Type, TypeValue, equal
 
 Implementation = Callable[..., Any]
 
