@@ -23,6 +23,9 @@ LOG = log.get(__name__)
 
 def check(options: Options) -> None:
     """Read all that the flags name. Raises OptionError."""
+    for flag in ("audit_policy_file", "audit_webhook_config_file"):
+        if (path := getattr(options, flag)) and not os.path.isabs(path):
+            raise OptionError(f"--{flag.replace('_', '-')}={path}: write an absolute path")
     if options.audit_log_path:
         _check_log(options)
         _check_backend(options, "log")

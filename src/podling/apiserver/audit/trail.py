@@ -129,12 +129,13 @@ class Trail:
             self.annotate({"k8s.io/deprecated": "true"})
             if removed := _REMOVED.search(deprecation):
                 self.annotate({"k8s.io/removed-release": removed[1]})
-        data = objects.sent(request)
+        named, wanted = self.info.verb in ("create", "update"), self.event.level != "Metadata"
+        data = objects.sent(request) if named or wanted else None
         if data is None:
             return
-        if self.info.verb in ("create", "update") and self.event.object_ref is not None:
+        if named and self.event.object_ref is not None:
             self.event.object_ref = objects.referred(self.event.object_ref, data)
-        if self.event.level != "Metadata":
+        if wanted:
             self.event.request_object = objects.raw(data, bare=self._omit_managed_fields)
 
     def failed(self, status: meta_v1.Status) -> None:

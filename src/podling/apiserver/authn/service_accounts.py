@@ -17,6 +17,7 @@ from podling import clock
 from podling.api import authentication_v1, core_v1, errors, times
 from podling.api.errors import FieldError
 from podling.api.request import User
+from podling.apiserver.audit.trail import current as audit_trail
 from podling.apiserver.authn import names
 from podling.apiserver.authn.certificates import with_authenticated
 from podling.apiserver.authn.lookup import Lookup
@@ -40,6 +41,11 @@ _VERIFIED_KEPT = 4096
 
 class InvalidToken(Exception):
     """The token is a ServiceAccount's, and not valid; the text says why."""
+
+
+#: Annotations of the audit log.
+ISSUED_CREDENTIAL_ID = "authentication.kubernetes.io/issued-credential-id"
+STALE_TOKEN = "authentication.k8s.io/stale-token"
 
 
 class Issued(NamedTuple):
@@ -92,6 +98,8 @@ class TokenIssuer:
             bound,
             warn_after=seconds if extended else None,
         )
+        if (trail := audit_trail()) is not None:
+            trail.annotate({ISSUED_CREDENTIAL_ID: issued.credential_id})
         request.metadata.name, request.metadata.namespace = name, namespace
         request.metadata.creation_timestamp = times.format(clock.now())
         request.status = authentication_v1.TokenRequestStatus(
@@ -275,6 +283,7 @@ class TokenValidator:
         if now.timestamp() < claims.get("nbf", 0) - LEEWAY.total_seconds():
             raise InvalidToken("service account token is not valid yet")
         private = claims.get("kubernetes.io") or {}
+        _note_staleness(claims, now.timestamp())
         namespace = private.get("namespace", "")
         account = private.get("serviceaccount") or {}
         name, uid = account.get("name", ""), account.get("uid", "")
@@ -353,3 +362,11 @@ def _deleted(obj: Any) -> bool:
 
 def _go_list(values: Sequence[str]) -> str:
     return f"[{' '.join(chr(34) + v + chr(34) for v in values)}]"
+
+
+def _note_staleness(claims: Mapping[str, Any], now: float) -> None:
+    """Who uses a token after the time at which it should have been renewed stands in the audit log."""
+    after = (claims.get("kubernetes.io") or {}).get("warnafter")
+    if after and now > after and (trail := audit_trail()) is not None:
+        text = f"subject: {claims.get('sub', '')}, seconds after warning threshold: {now - after:.0f}"
+        trail.annotate({STALE_TOKEN: text})

@@ -51,6 +51,7 @@ def files(tmp_path: Path) -> dict[str, str]:
         (["audit-log-path=/l", "audit-log-version=audit.k8s.io/v1beta1"], "invalid group version"),
         (["audit-log-path=l"], "--audit-log-path=l: write an absolute path, or - for standard output"),
         (["audit-log-path=/"], "--audit-log-path=/ is a directory"),
+        (["audit-policy-file=p.yaml"], r"--audit-policy-file=p\.yaml: write an absolute path"),
         (["audit-policy-file=/nowhere"], "--audit-policy-file: loading audit policy file: /nowhere can't be read"),
         (["audit-webhook-config-file=/nowhere"], "--audit-webhook-config-file: initializing audit webhook: .*nowhere"),
         (["audit-webhook-batch-throttle-qps=fast"], "write a number that is not negative"),
