@@ -17,6 +17,9 @@ from podling.store.base import Store
 
 FLAG = "--encryption-provider-config"
 
+#: Seconds that plugins are given at the start; who started the server tries it again, and tells people in the end.
+PATIENCE = 3.5
+
 
 class Unreadable(PodlingError):
     """What is stored is encrypted by keys that are not there."""
@@ -66,7 +69,7 @@ class AtRest:
         """Begin what runs beside the requests. Raises Unreadable if a plugin is away, without which nothing works."""
         await self.store.transformers.start()
         try:
-            await reload.healthy(self.store.transformers)
+            await reload.healthy(self.store.transformers, PATIENCE)
         except TransformError as error:
             raise Unreadable(f"{FLAG}={self._path}: {error}; start the plugin first") from None
         if self._reloader is not None:

@@ -11,7 +11,7 @@ from apiserver.encryption.harness import IDENTITY, keyed, rule
 from podling.api import core_v1, meta_v1
 from podling.apiserver import assembly, options
 from podling.apiserver.assembly import Assembly, Settings
-from podling.apiserver.encryption import reload, setup
+from podling.apiserver.encryption import setup
 from podling.apiserver.encryption.setup import Unreadable
 from podling.apiserver.options import OptionError, Options
 from podling.client.client import ApiClient
@@ -105,7 +105,7 @@ async def test_a_server_over_a_plugin_has_a_health_check_of_it(path: Path, tmp_p
 async def test_a_server_without_its_plugin_does_not_start(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reload.healthy, "__defaults__", (0.0,))
+    monkeypatch.setattr(setup, "PATIENCE", 0.0)
     kms = {"kms": {"apiVersion": "v2", "name": "vault", "endpoint": f"unix://{tmp_path}/s"}}
     path.write_text(harness.file(rule("secrets", kms)))
     store = MemoryStore()
