@@ -13,6 +13,7 @@ from podling.apiserver.answer import Answer
 from podling.apiserver.audit import local, metrics
 from podling.apiserver.audit.backend import Backend
 from podling.apiserver.audit.event import Event, ObjectReference, shortened_agent
+from podling.apiserver.audit.policy import NONE
 from podling.apiserver.audit.rules import Rules
 from podling.apiserver.audit.trail import Trail
 from podling.apiserver.request_info import RequestInfo
@@ -24,6 +25,8 @@ class Auditor:
     def __init__(self, rules: Rules, backend: Backend) -> None:
         self.rules = rules
         self._backend = backend
+        #: Stands for the event of a request of which nothing is recorded.
+        self.nothing = Event(level=NONE)
         self._finishing: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
@@ -40,24 +43,8 @@ class Auditor:
 
     def begin(self, info: RequestInfo, uri: str, headers: Mapping[str, str], remote: str) -> Trail:
         """The trail of a request that has just arrived from the address `remote`. `leave` it in the end."""
-        event = Event(
-            audit_id=headers.get("audit-id") or metadata.new_uid(),
-            request_uri=uri,
-            verb=info.verb,
-            user_agent=shortened_agent(headers.get("user-agent", "")),
-            source_ips=source_ips(headers, remote),
-            object_ref=ObjectReference(
-                namespace=info.namespace,
-                name=info.name,
-                resource=info.resource,
-                subresource=info.subresource,
-                api_group=info.group,
-                api_version=info.version,
-            )
-            if info.resource
-            else None,
-        )
-        return Trail(self, event, info)
+        audit_id = headers.get("audit-id") or metadata.new_uid()
+        return Trail(self, info, audit_id, lambda: _begun(audit_id, info, uri, headers, remote))
 
     async def in_process(self, handler: local.Handler, request: Request, info: RequestInfo, user: User) -> Answer:
         """Have a request of this process answered, and audit it like any other."""
@@ -70,6 +57,27 @@ class Auditor:
         task = asyncio.get_running_loop().create_task(trail.finish(), name="audit-end-of-watch")
         self._finishing.add(task)
         task.add_done_callback(self._finishing.discard)
+
+
+def _begun(audit_id: str, info: RequestInfo, uri: str, headers: Mapping[str, str], remote: str) -> Event:
+    """What is known of a request when it arrives."""
+    event = Event(
+        audit_id=audit_id,
+        request_uri=uri,
+        verb=info.verb,
+        user_agent=shortened_agent(headers.get("user-agent", "")),
+        source_ips=source_ips(headers, remote),
+    )
+    if info.resource:
+        event.object_ref = ObjectReference(
+            namespace=info.namespace,
+            name=info.name,
+            resource=info.resource,
+            subresource=info.subresource,
+            api_group=info.group,
+            api_version=info.version,
+        )
+    return event
 
 
 def source_ips(headers: Mapping[str, str], remote: str) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -66,13 +66,19 @@ def spending(layer: str) -> Iterator[None]:
 class Trail:
     """Made when a request arrives, and the current one until it is left."""
 
-    def __init__(self, auditor: Auditor, event: Event, info: RequestInfo) -> None:
+    def __init__(self, auditor: Auditor, info: RequestInfo, audit_id: str, begin: Callable[[], Event]) -> None:
+        """`begin` makes the event, as far as it is known when the request arrives."""
         self._auditor = auditor
-        self.event = event
+        self._begin = begin
         self.info = info
+        self.id = audit_id
+        self.annotations: dict[str, str] = {}
+        #: Only once the policy has decided that there is one; it is never changed if there is not.
+        self.event = auditor.nothing
+        self._received = clock.now()
         self._arrived = clock.elapsed()
-        event.request_received_timestamp = times.now_micro()
         self._decided = False
+        self._unknown = False
         self._started = False
         self._panicked = False
         self._omit: frozenset[str] = frozenset()
@@ -81,8 +87,9 @@ class Trail:
         self._entered = _current.set(self)
 
     @property
-    def id(self) -> str:
-        return self.event.audit_id
+    def records(self) -> bool:
+        """Whether anything is recorded of the request."""
+        return self.event is not self._auditor.nothing
 
     @property
     def long_running(self) -> bool:
@@ -94,18 +101,22 @@ class Trail:
         """Who asks is known (before impersonation). StatusError 500 if the event is lost and must not be."""
         if self._decided:
             return
+        self._decide(user)
+        if not self.records:
+            return
         from podling.apiserver.audit import event, metrics
 
         self.spent("authentication", clock.elapsed() - self._arrived)
-        self._decide(user)
         self.event.user = event.user_info(user)
         if not await self._emit("RequestReceived"):
             metrics.REJECTED.add()
-            self.event.level = "None"
+            self.event = self._auditor.nothing
             raise errors.internal("failed to store audit event")
 
     def impersonates(self, user: User, constraint: str = "") -> None:
         """The user as whom the request is answered, and by which constrained right."""
+        if not self.records:
+            return
         from podling.apiserver.audit.event import AuthenticationMetadata, user_info
 
         self.event.impersonated_user = user_info(user)
@@ -113,15 +124,15 @@ class Trail:
             self.event.authentication_metadata = AuthenticationMetadata(impersonation_constraint=constraint)
 
     def authorized(self, allowed: bool, reason: str) -> None:
-        if "authorization.k8s.io/decision" in self.event.annotations:
-            # What a handler asks besides, for what it does in the user's name, is not the answer to the request.
+        # What a handler asks besides, for what it does in the user's name, is not the answer to the request.
+        if not self.records or "authorization.k8s.io/decision" in self.annotations:
             return
         decision = "allow" if allowed else "forbid"
         self.annotate({"authorization.k8s.io/decision": decision, "authorization.k8s.io/reason": reason})
 
     def asked(self, request: Request, deprecation: str) -> None:
         """The request has a handler, which will read its object. `deprecation` is what clients are warned of."""
-        if self.event.level == "None":
+        if not self.records:
             return
         from podling.apiserver.audit import objects
 
@@ -140,6 +151,10 @@ class Trail:
 
     def failed(self, status: meta_v1.Status) -> None:
         """The answer is a failure."""
+        if not self._decided:
+            self._unidentified()
+        if not self.records:
+            return
         from podling.apiserver.audit import objects
 
         self.event.response_status = objects.response_status(status.code or 500, status)
@@ -148,6 +163,8 @@ class Trail:
 
     def answered(self, answer: Answer, body: bytes, media: Media, query: dict[str, str]) -> None:
         """The answer is this, and `body` is what the client gets of it."""
+        if not self.records:
+            return
         from podling.apiserver.audit import objects
 
         self.event.response_status = objects.response_status(answer.status, answer.obj)
@@ -157,12 +174,16 @@ class Trail:
 
     def passed_on(self, code: int) -> None:
         """Another server answered; what, is for that one's audit log."""
+        if not self.records:
+            return
         from podling.apiserver.audit import objects
 
         self.event.response_status = objects.response_status(code)
 
     def panicked(self, error: BaseException) -> None:
         """The server broke."""
+        if not self.records:
+            return
         from podling.apiserver.audit import objects
 
         self._panicked = True
@@ -172,7 +193,7 @@ class Trail:
 
     async def started(self, code: int) -> None:
         """The head of a long answer is about to be sent."""
-        if self._decided and not self._started:
+        if self.records and not self._started:
             from podling.apiserver.audit import objects
 
             self._started = True
@@ -190,14 +211,15 @@ class Trail:
         _current.reset(self._entered)
 
     async def finish(self) -> None:
-        event = self.event
+        """The last events."""
         if not self._decided:
-            # Nobody could be authenticated, which is all that there is to say.
-            self._decide(None)
+            self._unidentified()
+        event = self.event
+        if self._unknown:
             await self.started(401)
         elif self._panicked:
             await self._emit("Panic")
-        elif event.level != "None":
+        elif self.records:
             if event.response_status is None:
                 from podling.apiserver.audit import objects
 
@@ -212,9 +234,11 @@ class Trail:
 
     def annotate(self, annotations: Mapping[str, str]) -> None:
         """What a part of the server wants to be known. The first value of a key stays."""
-        mine = self.event.annotations
+        if self._decided and not self.records:
+            return
+        mine = self.annotations
         for key, value in annotations.items():
-            if key.startswith(_REQUEST_ONLY) and self.event.level in ("None", "Metadata"):
+            if key.startswith(_REQUEST_ONLY) and self.event.level == "Metadata":
                 continue
             if mine.setdefault(key, value) != value:
                 LOG.warning(
@@ -239,9 +263,18 @@ class Trail:
 
         decision = self._auditor.rules.decide(user, self.info)
         self._decided = True
-        self.event.level = decision.level
-        self._omit, self._omit_managed_fields = decision.omit_stages, decision.omit_managed_fields
         metrics.LEVELS.add(decision.level)
+        if decision.level == "None":
+            return
+        self.event = self._begin()
+        self.event.level = decision.level
+        self.event.request_received_timestamp = times.format_micro(self._received)
+        self._omit, self._omit_managed_fields = decision.omit_stages, decision.omit_managed_fields
+
+    def _unidentified(self) -> None:
+        """Nobody could be authenticated, which is all that there is to say of the request."""
+        self._unknown = True
+        self._decide(None)
 
     def _note_latency(self) -> None:
         total = clock.elapsed() - self._arrived
@@ -251,11 +284,11 @@ class Trail:
 
     async def _emit(self, stage: str) -> bool:
         """Whether the backends took it."""
-        if self.event.level == "None" or stage in self._omit:
+        if not self.records or stage in self._omit:
             return True
         event = copy.copy(self.event)
         event.stage = stage
-        event.annotations = dict(self.event.annotations)
+        event.annotations = dict(self.annotations)
         received = stage == "RequestReceived"
         event.stage_timestamp = event.request_received_timestamp if received else times.now_micro()
         return await self._auditor.emit(event)

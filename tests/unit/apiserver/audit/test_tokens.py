@@ -34,7 +34,7 @@ async def test_an_issued_token_is_known_by_its_id() -> None:
     issued = issuer.issue("ns", "bot", request)
     claims: dict[str, Any] = jwt.decode(issued.status.token, options={"verify_signature": False})  # type: ignore
     key = "authentication.kubernetes.io/issued-credential-id"
-    assert trail.event.annotations == {key: f"JTI={claims['jti']}"}
+    assert trail.annotations == {key: f"JTI={claims['jti']}"}
     trail.stray()
 
 
@@ -45,11 +45,11 @@ async def test_who_uses_a_stale_token_is_noted(monkeypatch: pytest.MonkeyPatch) 
     validator = TokenValidator(issuer.keys, objects)
     trail = begun("/version")
     validator.validate(token, issuer.audiences)
-    assert trail.event.annotations == {}
+    assert trail.annotations == {}
     now = clock.now().replace(microsecond=0)
     monkeypatch.setattr(clock, "_now", lambda: now + timedelta(seconds=160))
     validator.validate(token, issuer.audiences)
-    text = trail.event.annotations["authentication.k8s.io/stale-token"]
+    text = trail.annotations["authentication.k8s.io/stale-token"]
     assert text.startswith("subject: system:serviceaccount:ns:bot, seconds after warning threshold: ")
     assert 55 <= int(text.rpartition(" ")[2]) <= 61
     trail.stray()
