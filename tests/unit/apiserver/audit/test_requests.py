@@ -148,6 +148,17 @@ async def test_bodies_and_answers_of_every_form_are_json_in_events() -> None:
         assert a.last["responseObject"]["kind"] == "Table"
 
 
+async def test_protobuf_is_json_in_events() -> None:
+    async with audited(WHOLE) as a:
+        form = {"Accept": "application/vnd.kubernetes.protobuf", "Content-Type": "application/json"}
+        _, headers, body = await a.ask("POST", PATH, json={"metadata": {"name": "a"}}, headers=form)
+        assert headers["Content-Type"] == form["Accept"] and a.last["responseObject"]["metadata"]["name"] == "a"
+        form["Content-Type"] = form["Accept"]
+        status, _, _ = await a.ask("PUT", f"{PATH}/a", data=body, headers=form)
+        assert status == 200 and a.last["requestObject"]["kind"] == "ConfigMap"
+        assert a.last["requestObject"]["metadata"]["name"] == "a" and a.last["objectRef"]["uid"]
+
+
 async def test_what_is_no_json_is_not_in_events() -> None:
     async with audited(WHOLE) as a:
         status, _, _ = await a.ask("POST", PATH, data='{"metadata":', headers={"Content-Type": "application/json"})
