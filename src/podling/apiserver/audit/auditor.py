@@ -48,7 +48,7 @@ class Auditor:
 
     async def in_process(self, handler: local.Handler, request: Request, info: RequestInfo, user: User) -> Answer:
         """Have a request of this process answered, and audit it like any other."""
-        query = request.queries or request.query
+        query = {**request.query, **request.queries}
         uri = f"{request.path}?{urlencode(query, doseq=True)}" if query else request.path
         trail = self.begin(info, uri, request.headers, "127.0.0.1")
         return await local.audited(trail, handler, request, user, self._finish)

@@ -26,12 +26,17 @@ from podling.api.struct import encode
 from podling.apiserver.audit import event as events_
 from podling.apiserver.audit import metrics
 from podling.apiserver.audit.event import Event
+from podling.errors import PodlingError
 
 LOG = log.get(__name__)
 
 JSON, LEGACY = FORMATS = ("json", "legacy")
 MEGABYTE = 1024 * 1024
 _STAMP = "%Y-%m-%dT%H-%M-%S"
+
+
+class LogFileError(PodlingError):
+    """The file can't be opened."""
 
 
 class Rotation(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,12 +65,15 @@ class LogFile:
         return str(self._path) == "-"
 
     def start(self) -> None:
-        """Raises OSError."""
+        """Raises LogFileError."""
         if self._standard:
             self._file = sys.stdout.buffer
             return
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._open()
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._open()
+        except OSError as error:
+            raise LogFileError(f"the audit log {self._path} can't be written: {error.strerror}") from error
 
     def _open(self) -> None:
         descriptor = os.open(self._path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o600)

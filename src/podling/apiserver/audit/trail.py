@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from podling import clock, log
 from podling.api import errors, meta_v1, times
+from podling.apiserver.audit.latency import Latency
 
 if TYPE_CHECKING:
     from podling.api.request import Request, User
@@ -30,9 +31,6 @@ _current: ContextVar[Trail | None] = ContextVar("audit", default=None)
 
 #: Annotations that are recorded with requests' objects only.
 _REQUEST_ONLY = "patch.webhook.admission.k8s.io/"
-#: Where the time went is recorded of requests that took longer than this, in seconds.
-SLOW = 0.5
-
 _LONG_RUNNING = frozenset({"attach", "exec", "proxy", "log", "portforward"})
 _REMOVED = re.compile(r"unavailable in v(\d+\.\d+)\+")
 
@@ -60,7 +58,7 @@ def spending(layer: str) -> Iterator[None]:
     try:
         yield
     finally:
-        trail.spent(layer, clock.elapsed() - began)
+        trail.latency.spent(layer, clock.elapsed() - began)
 
 
 class Trail:
@@ -76,14 +74,13 @@ class Trail:
         #: Only once the policy has decided that there is one; it is never changed if there is not.
         self.event = auditor.nothing
         self._received = clock.now()
-        self._arrived = clock.elapsed()
+        self.latency = Latency()
         self._decided = False
         self._unknown = False
         self._started = False
         self._panicked = False
         self._omit: frozenset[str] = frozenset()
         self._omit_managed_fields = False
-        self._layers: dict[str, float] = {}
         self._entered = _current.set(self)
 
     @property
@@ -106,7 +103,7 @@ class Trail:
             return
         from podling.apiserver.audit import event, metrics
 
-        self.spent("authentication", clock.elapsed() - self._arrived)
+        self.latency.spent("authentication", self.latency.total)
         self.event.user = event.user_info(user)
         if not await self._emit("RequestReceived"):
             metrics.REJECTED.add()
@@ -227,7 +224,7 @@ class Trail:
                 event.response_status = objects.response_status(200, early)
             if self.long_running:
                 await self.started(event.response_status.code)
-            self._note_latency()
+            self.annotate(self.latency.annotations())
             await self._emit("ResponseComplete")
 
     # What others tell
@@ -245,11 +242,6 @@ class Trail:
                     'Failed to set annotations["%s"] to "%s" for audit:"%s", it has already been set to "%s"',
                     key, value, self.id, mine[key],
                 )  # fmt: skip
-
-    def spent(self, layer: str, seconds: float) -> None:
-        """Time that a layer took; validating webhooks are asked at the same time, all others one after the other."""
-        before = self._layers.get(layer, 0.0)
-        self._layers[layer] = max(before, seconds) if layer == "validating-webhook" else before + seconds
 
     # How it becomes events
 
@@ -276,12 +268,6 @@ class Trail:
         self._unknown = True
         self._decide(None)
 
-    def _note_latency(self) -> None:
-        total = clock.elapsed() - self._arrived
-        if total > SLOW and self._layers:
-            layers = {**self._layers, "total": total}
-            self.annotate({f"apiserver.latency.k8s.io/{k}": duration(v) for k, v in layers.items() if v})
-
     async def _emit(self, stage: str) -> bool:
         """Whether the backends took it."""
         if not self.records or stage in self._omit:
@@ -292,18 +278,3 @@ class Trail:
         received = stage == "RequestReceived"
         event.stage_timestamp = event.request_received_timestamp if received else times.now_micro()
         return await self._auditor.emit(event)
-
-
-def duration(seconds: float) -> str:
-    """A span in Go's notation: `1.5s`, `712.345ms`, `1m2.5s`."""
-    if seconds < 1:
-        unit, size = ("ms", 1e3) if seconds >= 1e-3 else ("µs", 1e6)
-        return f"{_plain(seconds * size)}{unit}"
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    text = f"{_plain(rest)}s"
-    return f"{hours}h{minutes}m{text}" if hours else f"{minutes}m{text}" if minutes else text
-
-
-def _plain(number: float) -> str:
-    return f"{number:.6f}".rstrip("0").rstrip(".")

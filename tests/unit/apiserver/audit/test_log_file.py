@@ -8,7 +8,7 @@ import pytest
 from podling import clock
 from podling.apiserver.audit import log_file, metrics
 from podling.apiserver.audit.event import Event
-from podling.apiserver.audit.log_file import LogFile, Rotation
+from podling.apiserver.audit.log_file import LogFile, LogFileError, Rotation
 
 EVENT = Event(level="Metadata", audit_id="1", stage="RequestReceived")
 
@@ -92,3 +92,9 @@ def test_old_files_are_compressed_if_wished(tmp_path: Path) -> None:
     assert gzip.decompress(old.with_name(old.name + ".gz").read_bytes()) == b"line\n"
     (found,) = log_file.backups(tmp_path / "audit.log")
     assert found[1] == [old.with_name(old.name + ".gz")]
+
+
+def test_a_file_that_can_not_be_opened_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LogFileError, match=r"audit\.log can't be written: File exists"):
+        LogFile(str(tmp_path / "file" / "audit.log")).start()
