@@ -14,8 +14,7 @@ from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote
 
-from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp import StreamReader, web
 
 from podling import clock, log
 from podling.api import errors, meta_v1
@@ -27,17 +26,18 @@ from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer, not_allowed
 from podling.apiserver.audit import trail as audit
 from podling.apiserver.authn.names import wants_another
-from podling.apiserver.entry import Change, Entry
+from podling.apiserver.connection import Connection, Server, Written
 from podling.apiserver.negotiate import PLAIN, STREAMS, Media, negotiate, of_failure, wants_gzip, wants_pretty
 from podling.apiserver.request_info import RequestInfo, resolve
+from podling.apiserver.watch_stream import WatchStream
 
 LOG = log.get(__name__)
 
 MAX_BODY = 3 * 1024 * 1024
 #: Answers above this size are compressed, for who wants that and is not on this machine.
 GZIP_ABOVE = 128 * 1024
-#: Bytes that a watcher may be behind before it is cut off.
-MAX_BEHIND = 16 * 1024 * 1024
+#: Seconds for a request's body to arrive.
+BODY_TIMEOUT = 60.0
 #: Seconds that requests are given to end when the server closes.
 GRACE = 5.0
 
@@ -66,63 +66,6 @@ def tls_context(certificate: str, key: str, client_ca: str | None = None) -> ssl
     return context
 
 
-class Connection(web.RequestHandler):
-    """A connection that tells when it is lost, and remembers its client's certificate."""
-
-    __slots__ = ("certificate", "local", "on_lost")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.on_lost: set[Callable[[], None]] = set()
-        self.certificate: bytes | None = None
-        self.local = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        tls = transport.get_extra_info("ssl_object")
-        if tls is not None:
-            self.certificate = tls.getpeercert(True)
-        peer = transport.get_extra_info("peername")
-        self.local = isinstance(peer, tuple) and (peer[0].startswith("127.") or peer[0] == "::1")
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        for callback in list(self.on_lost):
-            callback()
-        super().connection_lost(exc)
-
-
-class _Server(web.Server):
-    def __call__(self) -> web.RequestHandler:
-        return Connection(self, loop=self._loop, **self._kwargs)
-
-
-class _Written(web.StreamResponse):
-    """An answer that is in the transport already, or goes there in one piece."""
-
-    def __init__(self, data: bytes = b"", *, keep_alive: bool = True) -> None:
-        super().__init__()
-        self._data = data
-        self._keep = keep_alive
-
-    @property
-    def keep_alive(self) -> bool | None:
-        return self._keep
-
-    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
-        transport = request.transport
-        if transport is None:
-            raise ConnectionResetError("the client is gone")
-        if self._data:
-            transport.write(self._data)
-            protocol = request.protocol
-            if protocol._paused:
-                await protocol._drain_helper()
-        return None
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        pass
-
-
 class HttpServer:
     """Serves an ApiServer on one address."""
 
@@ -130,7 +73,7 @@ class HttpServer:
         self.app = app
         self.streaming = streaming
         self.port = 0
-        self._server = _Server(self._handle, access_log=None, keepalive_timeout=120.0, max_headers=256)
+        self._server = Server(self._handle)
         self._listener: asyncio.Server | None = None
         self._closing = False
 
@@ -271,7 +214,7 @@ class HttpServer:
 
     def _written(
         self, http: web.BaseRequest, status: int, kind: str, body: bytes, extra: str, *, keep: bool = True
-    ) -> _Written:
+    ) -> Written:
         keep = keep and http.keep_alive and not self._closing
         head = (
             f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\nAudit-Id: {_audit_id(http)}\r\n"
@@ -279,7 +222,7 @@ class HttpServer:
         )
         end = b"\r\n" if keep else b"Connection: close\r\n\r\n"
         data = head.encode() + end
-        return _Written(data if http.method == "HEAD" else data + body, keep_alive=keep)
+        return Written(data if http.method == "HEAD" else data + body, keep_alive=keep)
 
     # Watches
 
@@ -292,38 +235,23 @@ class HttpServer:
         if transport is None:
             watch.end()
             raise ConnectionResetError("the client is gone")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        frame = present.framer(served, media, query)
-        write, behind = transport.write, transport.get_write_buffer_size
-
-        def sink(type_: str, entry: Entry, change: Change | None) -> None:
-            write(frame(type_, entry, change))
-            if change is not None and behind() > MAX_BEHIND:
-                LOG.warning("a watcher of %s does not keep up and is cut off", served.resource.qualified)
-                watch.end()
-                transport.abort()
-
-        def finish() -> None:
-            if not done.done():
-                done.set_result(None)
-
         warnings = "".join(f"Warning: 299 - {_quote(w)}\r\n" for w in answer.warnings)
-        write(
+        keep = http.keep_alive and not self._closing
+        end = "" if keep else "Connection: close\r\n"
+        transport.write(
             (
                 f"HTTP/1.1 200 OK\r\nAudit-Id: {_audit_id(http)}\r\nCache-Control: no-cache, private\r\n"
-                f"Content-Type: {STREAMS[media.type]}\r\n{warnings}Transfer-Encoding: chunked\r\n\r\n"
+                f"Content-Type: {STREAMS[media.type]}\r\n{warnings}Transfer-Encoding: chunked\r\n"
+                f"{end}\r\n"
             ).encode()
         )
-        connection.on_lost.add(watch.end)
-        try:
-            watch.attach(sink, finish)
-            await done
-        finally:
-            connection.on_lost.discard(watch.end)
-            watch.end()
+        stream = WatchStream(watch, connection, transport, present.framer(served, media, query))
+        await stream.run()
+        if stream.cut_off:
+            LOG.warning("a watcher of %s does not keep up and is cut off", served.resource.qualified)
         if not transport.is_closing():
-            write(b"0\r\n\r\n")
-        return _Written(keep_alive=not self._closing)
+            transport.write(b"0\r\n\r\n")
+        return Written(keep_alive=keep and not self._closing)
 
     # Streams
 
@@ -368,18 +296,21 @@ async def _body(http: web.BaseRequest) -> bytes:
     length = http.content_length
     if length is not None and length > MAX_BODY:
         raise errors.request_entity_too_large(f"limit is {MAX_BODY}")
-    data = bytearray()
-    content = http.content
     try:
-        while True:
-            piece = await content.readany()
-            if not piece:
-                break
-            data += piece
-            if len(data) > MAX_BODY:
-                raise errors.request_entity_too_large(f"limit is {MAX_BODY}")
-    except (web.HTTPException, ValueError) as error:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await _pieces(http.content)
+    except TimeoutError:
+        raise errors.timeout("request did not complete within the allotted timeout") from None
+    except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
         raise bad_request(str(error)) from None
+
+
+async def _pieces(content: StreamReader) -> bytes:
+    data = bytearray()
+    while piece := await content.readany():
+        data += piece
+        if len(data) > MAX_BODY:
+            raise errors.request_entity_too_large(f"limit is {MAX_BODY}")
     return bytes(data)
 
 

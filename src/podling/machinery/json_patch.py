@@ -10,10 +10,14 @@ import copy
 import re
 from typing import Any
 
+import msgspec
+
 from podling.errors import PodlingError
 
 #: Upstream's limit of operations in one patch.
 MAX_OPERATIONS = 10_000
+#: Upstream's limit of what the copy operations of one patch may add, in bytes: each copy of a copy doubles it.
+MAX_COPIED = 3 * 1024 * 1024
 _INDEX = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _KINDS = ("add", "remove", "replace", "move", "copy", "test")
 _ABSENT: Any = object()
@@ -27,28 +31,32 @@ class MalformedPatch(PatchError):
     """The patch is not a list of operations (HTTP 400)."""
 
 
-class TooManyOperations(PatchError):
-    """More than MAX_OPERATIONS (HTTP 413)."""
+class TooLarge(PatchError):
+    """More than MAX_OPERATIONS, or more than MAX_COPIED bytes would be copied (HTTP 413)."""
 
 
 def apply(document: Any, patch: Any) -> Any:
     """The patched document; `document` itself is left as it is. Raises PatchError; then nothing was done."""
     check(patch)
     result = copy.deepcopy(document)
+    copied = 0
     for operation in patch:
-        _apply_one(result, operation)
+        copied += _apply_one(result, operation)
+        if copied > MAX_COPIED:
+            what = f"the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
+            raise TooLarge(f"Unable to complete the copy, {what}")
     return result
 
 
 def check(patch: Any) -> None:
-    """Raises MalformedPatch or TooManyOperations."""
+    """Raises MalformedPatch or TooLarge."""
     if not isinstance(patch, list):
         raise MalformedPatch(f"json: cannot unmarshal {_kind(patch)} into Go value of type jsonpatch.Patch")
     for operation in patch:
         if not isinstance(operation, dict):
             raise MalformedPatch(f"json: cannot unmarshal {_kind(operation)} into Go value of type jsonpatch.Operation")
     if len(patch) > MAX_OPERATIONS:
-        raise TooManyOperations(f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}")
+        raise TooLarge(f"The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {len(patch)}")
 
 
 def _kind(value: Any) -> str:
@@ -56,7 +64,8 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "null")
 
 
-def _apply_one(document: Any, operation: dict[str, Any]) -> None:
+def _apply_one(document: Any, operation: dict[str, Any]) -> int:
+    """Gives how many bytes were copied."""
     kind = operation.get("op")
     if kind not in _KINDS:
         raise PatchError(f"Unexpected kind: {kind if isinstance(kind, str) else 'unknown'}")
@@ -65,15 +74,16 @@ def _apply_one(document: Any, operation: dict[str, Any]) -> None:
         raise PatchError(f"{kind} operation failed to decode path: missing value")
     match kind:
         case "add":
-            _add(document, path, operation.get("value"))
+            _add(document, path, copy.deepcopy(operation.get("value")))
         case "remove":
             _remove(document, path)
         case "replace":
-            _replace(document, path, operation.get("value"))
+            _replace(document, path, copy.deepcopy(operation.get("value")))
         case "test":
             _test(document, path, operation)
         case _:
-            _transfer(document, path, operation, kind)
+            return _transfer(document, path, operation, kind)
+    return 0
 
 
 def _add(document: Any, path: str, value: Any) -> None:
@@ -163,7 +173,7 @@ def _same(a: Any, b: Any) -> bool:
     return isinstance(a, bool) == isinstance(b, bool) and bool(a == b)
 
 
-def _transfer(document: Any, path: str, operation: dict[str, Any], kind: str) -> None:
+def _transfer(document: Any, path: str, operation: dict[str, Any], kind: str) -> int:
     source = operation.get("from")
     if not isinstance(source, str):
         raise PatchError(f"{kind} operation failed to decode from: operation, missing from field: missing value")
@@ -177,6 +187,7 @@ def _transfer(document: Any, path: str, operation: dict[str, Any], kind: str) ->
         raise PatchError(f"{kind} operation does not apply: doc is missing destination path: {path}: missing value")
     where = f"error in move for path: '{path}'" if kind == "move" else "error while adding value during copy"
     _insert(holder, key, None if value is _ABSENT else value, where)
+    return len(msgspec.json.encode(value)) if kind == "copy" and value is not _ABSENT else 0
 
 
 def _find(document: Any, path: str) -> tuple[Any, str]:

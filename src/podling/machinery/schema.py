@@ -21,12 +21,14 @@ from podling.api import errors, quantity, times
 from podling.api.struct import decode as _decode
 from podling.api.struct import from_dict
 from podling.errors import PodlingError
-from podling.machinery import typeinfo
+from podling.machinery import nesting, typeinfo
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 #: Upstream stops collecting after so many.
 _MAX_PROBLEMS = 100
+
+TOO_DEEP = "json: exceeded max depth"
 
 
 class DecodeError(PodlingError):
@@ -57,6 +59,7 @@ def cannot_be_handled(kind: str, version: str, error: DecodeError) -> errors.Sta
 
 def decode(data: bytes | str, type_: type[S]) -> S:
     """JSON as a `type_`. Raises DecodeError."""
+    _check_depth(data)
     try:
         obj = _decode(data, type_)
     except msgspec.ValidationError:
@@ -83,16 +86,22 @@ def convert(raw: Any, type_: type[S]) -> S:
 
 def parse(data: bytes | str) -> Any:
     """JSON as dicts and lists. Objects with duplicate keys come as `WithDuplicates`. Raises DecodeError."""
+    _check_depth(data)
     try:
         return _scanner.decode(data if isinstance(data, str) else data.decode())
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(_syntax(error)) from None
 
 
+def _check_depth(data: bytes | str) -> None:
+    if nesting.too_deep(data.encode() if isinstance(data, str) else data):
+        raise DecodeError(TOO_DEEP)
+
+
 def _syntax(error: Exception) -> str:
     text = str(error)
     if isinstance(error, RecursionError):
-        return "json: exceeded max depth"
+        return TOO_DEEP
     if "truncated" in text:
         return "unexpected end of JSON input"
     return f"couldn't get version/kind; json parse error: {text}"

@@ -96,7 +96,7 @@ def test_a_failed_patch_changes_nothing() -> None:
 
 def test_too_many_operations() -> None:
     patch = [{"op": "add", "path": "/a", "value": 1}] * 10_001
-    with pytest.raises(json_patch.TooManyOperations) as error:
+    with pytest.raises(json_patch.TooLarge) as error:
         json_patch.apply({}, patch)
     assert str(error.value) == "The allowed maximum operations in a JSON patch is 10000, got 10001"
     assert json_patch.apply({}, patch[:-1]) == {"a": 1}
@@ -125,3 +125,20 @@ def test_added_values_test_equal_and_can_be_removed(document: dict[str, Any], ke
     assert added == {**document, key: value}
     without = {k: v for k, v in document.items() if k != key}
     assert json_patch.apply(added, [{"op": "remove", "path": path}]) == without
+
+
+def test_copies_may_not_double_without_end() -> None:
+    grow = [{"op": "copy", "from": "/x", "path": "/x/-"}] * 30
+    with pytest.raises(json_patch.TooLarge, match="Unable to complete the copy, the accumulated size increase of copy"):
+        json_patch.apply({"x": ["y" * 100]}, grow)
+    assert json_patch.apply({"x": ["y"]}, grow[:1]) == {"x": ["y", ["y"]]}
+
+
+def test_a_patch_can_be_applied_again() -> None:
+    patch = [
+        {"op": "add", "path": "/a", "value": {"b": "1"}},
+        {"op": "remove", "path": "/a/b"},
+        {"op": "add", "path": "/a/c", "value": ["2"]},
+    ]
+    for _ in range(2):
+        assert json_patch.apply({}, patch) == {"a": {"c": ["2"]}}

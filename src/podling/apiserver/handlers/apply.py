@@ -173,7 +173,7 @@ def bare(obj: Any) -> Any:
 
 
 def _check_intent(intent: dict[str, Any], kind: str, version: str) -> None:
-    said, its_version = intent.get("kind") or "", intent.get("apiVersion") or ""
+    said, its_version = (intent[key] if isinstance(intent.get(key), str) else "" for key in ("kind", "apiVersion"))
     if said != kind or its_version != version:
         raise bad_request(f"invalid object type: {_gvk(its_version, said)}")
     meta = intent.get("metadata")

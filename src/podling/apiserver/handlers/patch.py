@@ -19,7 +19,7 @@ from podling.apiserver.facet import WHOLE, Facet
 from podling.apiserver.handlers import apply
 from podling.apiserver.handlers.write import modify
 from podling.apiserver.negotiate import unsupported
-from podling.machinery import json_patch, merge_patch, schema, strategic_merge, validation
+from podling.machinery import json_patch, merge_patch, nesting, schema, strategic_merge, validation
 
 JSON, MERGE, STRATEGIC = (
     "application/json-patch+json",
@@ -108,25 +108,34 @@ def _duplicates(document: Any) -> list[str]:
 def _says_version(document: Any, kind: str) -> bool:
     """Whether the client made the version a condition."""
     if kind == JSON:
-        return any(str(op.get("path", "")).startswith("/metadata/resourceVersion") for op in document)
-    meta = document.get("metadata")
+        return any(path.startswith("/metadata/resourceVersion") for path in _paths(document, "path"))
+    meta = document.get("metadata") if isinstance(document, dict) else None
     return isinstance(meta, dict) and bool(meta.get("resourceVersion"))
 
 
 def _says_owners(document: Any, kind: str) -> bool:
     """Whether the patch is about managedFields too."""
     if kind == JSON:
-        paths = [str(op.get(name, "")) for op in document if isinstance(op, dict) for name in ("path", "from")]
-        return any(p in ("", "/metadata") or p.startswith("/metadata/managedFields") for p in paths if p is not None)
+        paths = _paths(document, "path", "from")
+        return any(p in ("", "/metadata") or p.startswith("/metadata/managedFields") for p in paths)
     meta = document.get("metadata") if isinstance(document, dict) else None
     return isinstance(meta, dict) and "managedFields" in meta
+
+
+def _paths(operations: Any, *names: str) -> list[str]:
+    """What the operations of a JSON patch, which may still be anything, say in these fields."""
+    found = operations if isinstance(operations, list) else []
+    return [str(op.get(name, "")) for op in found if isinstance(op, dict) for name in names]
 
 
 def apply_patch(kind: str, before: dict[str, Any], document: Any, shown: Any) -> Any:
     """`before` with the patch applied. StatusError 400, 413, 422 or 500 in upstream's words."""
     try:
         if kind == JSON:
-            return json_patch.apply(before, document)
+            after = json_patch.apply(before, document)
+            if nesting.deeper(after):
+                raise refused()
+            return after
         if not isinstance(document, dict):
             raise bad_request(
                 "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"
@@ -136,7 +145,7 @@ def apply_patch(kind: str, before: dict[str, Any], document: Any, shown: Any) ->
         return strategic_merge.apply(before, document, type(shown))
     except (json_patch.MalformedPatch, strategic_merge.MalformedPatch) as error:
         raise bad_request(str(error)) from None
-    except json_patch.TooManyOperations as error:
+    except json_patch.TooLarge as error:
         raise errors.request_entity_too_large(str(error)) from None
     except (json_patch.PatchError, strategic_merge.UnprocessablePatch) as error:
         raise refused() from error

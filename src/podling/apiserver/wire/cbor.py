@@ -16,12 +16,11 @@ from typing import Any
 
 import msgspec
 
+from podling.machinery.nesting import MAX_DEPTH
 from podling.machinery.schema import DecodeError, UnreadableError
 
 #: "This is CBOR", the tag before every document.
 SELF_DESCRIBED = b"\xd9\xd9\xf7"
-#: How deep a document may be nested, which is as deep as JSON may.
-MAX_DEPTH = 500
 _INT64 = range(-(1 << 63), 1 << 63)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -7,10 +7,7 @@ from typing import Any
 
 import msgspec
 
-from podling.machinery import schema
-
-#: How deep a document may be nested, which is as deep as JSON may.
-MAX_DEPTH = 500
+from podling.machinery import nesting, schema
 
 
 def encode(data: bytes) -> bytes:
@@ -27,9 +24,16 @@ def decode(body: bytes) -> Any:
     import yaml
 
     try:
-        return yaml.load(body, Loader=_loader())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        found = yaml.load(body, Loader=_loader())
+        if nesting.unfolds_too_far(found):
+            raise schema.DecodeError("error converting YAML to JSON: yaml: document contains excessive aliasing")
+        if nesting.deeper(found):
+            raise schema.DecodeError(f"error converting YAML to JSON: {schema.TOO_DEEP}")
+    except RecursionError:
+        raise schema.DecodeError(f"error converting YAML to JSON: {schema.TOO_DEEP}") from None
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
         raise schema.DecodeError(f"error converting YAML to JSON: yaml: {error}") from None
+    return found
 
 
 def duplicate_keys(body: bytes) -> list[tuple[int, str]]:
@@ -37,8 +41,13 @@ def duplicate_keys(body: bytes) -> list[tuple[int, str]]:
     import yaml
 
     found: list[tuple[int, str]] = []
+    walked: set[int] = set()
 
     def walk(node: Any) -> None:
+        # What aliases share is looked at once.
+        if id(node) in walked:
+            return
+        walked.add(id(node))
         if isinstance(node, yaml.MappingNode):
             seen: set[str] = set()
             for key, value in node.value:
