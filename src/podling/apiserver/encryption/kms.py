@@ -19,7 +19,7 @@ import msgspec
 from podling import clock, log
 from podling.api import names, times
 from podling.apiserver import metadata
-from podling.apiserver.encryption import aes, messages, metrics
+from podling.apiserver.encryption import aes, kms_metrics, messages, metrics
 from podling.apiserver.encryption.kms_service import Service
 from podling.apiserver.encryption.messages import EncryptedObject
 from podling.apiserver.encryption.transformer import Opened, TransformError
@@ -83,6 +83,7 @@ class Kms:
             plain = (await cipher.open(obj.data, context)).value
         else:
             plain = cipher.open(obj.data, context)
+        kms_metrics.used("from_storage", self.name, hashed(obj.key_id))
         return Opened(plain, self._label(obj))
 
     def seal(self, value: bytes, context: bytes) -> bytes:
@@ -95,6 +96,7 @@ class Kms:
                 f'encryptedDEKSource with keyID hash "{hashed(state.envelope.key_id)}" expired at '
                 f"{times.format(state.expires)} (current time is {times.format(now)})"
             )
+        kms_metrics.used("to_storage", self.name, hashed(state.envelope.key_id))
         return messages.encrypted_object(
             msgspec.structs.replace(state.envelope, data=state.cipher.seal(value, context))
         )
@@ -117,6 +119,7 @@ class Kms:
         self._ciphers[key] = cipher
         if len(self._ciphers) > _SEEDS:
             self._ciphers.popitem(last=False)
+        kms_metrics.SEEDS.values[self.name,] = len(self._ciphers)
 
     # Its life
 
@@ -160,11 +163,13 @@ class Kms:
             )
         problems = self._problems(status)
         if not (why := _key_id_problem(status.key_id)):
+            kms_metrics.told(self.name, hashed(status.key_id))
             try:
                 await self._settle(status.key_id)
             except TransformError as error:
                 problems.append(str(error))
         else:
+            kms_metrics.INVALID_KEY_IDS.add(self.name, "too_long" if status.key_id else "empty")
             problems.append(f'got invalid KMSv2 KeyID hash "{hashed(status.key_id)}": {why}')
         if not problems:
             return None

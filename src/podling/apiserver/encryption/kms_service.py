@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from podling.apiserver.encryption import messages
+from podling import clock
+from podling.apiserver.encryption import kms_metrics, messages
 from podling.apiserver.encryption.messages import Encrypted, EncryptedObject, Status
 from podling.apiserver.encryption.transformer import TransformError
 
@@ -20,7 +21,8 @@ _AGENT = "kube-apiserver-kms"
 class Service:
     """`timeout` is for one call, in seconds. All methods raise TransformError."""
 
-    def __init__(self, endpoint: str, timeout: float) -> None:
+    def __init__(self, name: str, endpoint: str, timeout: float) -> None:
+        self._name = name
         self.endpoint = endpoint
         self._path = socket_path(endpoint)
         self._timeout = timeout
@@ -35,6 +37,18 @@ class Service:
         return _read(messages.read_plaintext, await self._call("Decrypt", messages.decrypt_request(obj, uid)))
 
     async def _call(self, method: str, message: bytes) -> bytes:
+        began = clock.real_seconds()
+        code, why = "Unknown", ""
+        try:
+            code, why, answer = await self._answer(_SERVICE + method, message)
+        finally:
+            kms_metrics.OPERATIONS.observe((self._name, _SERVICE + method, code), clock.real_seconds() - began)
+        if code != "OK":
+            raise TransformError(f"rpc error: code = {code} desc = {why}")
+        return answer
+
+    async def _answer(self, path: str, message: bytes) -> tuple[str, str, bytes]:
+        """The status and its text, and the message if all is well."""
         # Here, since without a plugin nothing needs HTTP/2.
         import h2.exceptions
 
@@ -45,22 +59,20 @@ class Service:
             async with asyncio.timeout(self._timeout):
                 reader, writer = await asyncio.open_unix_connection(self._path)
                 answer = await grpc.call(
-                    reader, writer, _SERVICE + method, grpc.framed(message), authority="localhost", agent=_AGENT
+                    reader, writer, path, grpc.framed(message), authority="localhost", agent=_AGENT
                 )
         except TimeoutError:
-            raise TransformError("rpc error: code = DeadlineExceeded desc = context deadline exceeded") from None
+            return "DeadlineExceeded", "context deadline exceeded", b""
         except (OSError, h2.exceptions.ProtocolError) as error:
-            why = f"dial unix {self._path}: {getattr(error, 'strerror', None) or error}"
-            raise TransformError(f"rpc error: code = Unavailable desc = {why}") from error
+            return "Unavailable", f"dial unix {self._path}: {getattr(error, 'strerror', None) or error}", b""
         finally:
             if writer is not None:
                 writer.transport.abort()
         if answer.grpc_status not in ("", "0"):
-            code = grpc.CODES.get(answer.grpc_status, f"Code({answer.grpc_status})")
-            raise TransformError(f"rpc error: code = {code} desc = {answer.grpc_message}")
+            return grpc.CODES.get(answer.grpc_status, f"Code({answer.grpc_status})"), answer.grpc_message, b""
         if answer.message is None:
-            raise TransformError("rpc error: code = Internal desc = no message came back")
-        return answer.message
+            return "Internal", "no message came back", b""
+        return "OK", "", answer.message
 
 
 def socket_path(endpoint: str) -> str:

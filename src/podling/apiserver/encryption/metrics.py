@@ -39,10 +39,11 @@ LAST_RELOAD = Gauge(
 CACHE_MISSES.add(by=0)
 metrics.METRICS.extend((DURATIONS, OPERATIONS, CACHE_MISSES, RELOADS, LAST_RELOAD))
 
-_IDENTITY = f"sha256:{hashlib.sha256(b'kube-apiserver').hexdigest()}"
+#: Who this server is, in metrics of keys.
+IDENTITY = f"sha256:{hashlib.sha256(b'kube-apiserver').hexdigest()}"
 
 
 def reloaded(status: str) -> None:
     """The file was read again: `success` or `failure`."""
-    RELOADS.add(status, _IDENTITY)
-    LAST_RELOAD.values[status, _IDENTITY] = clock.now().timestamp()
+    RELOADS.add(status, IDENTITY)
+    LAST_RELOAD.values[status, IDENTITY] = clock.now().timestamp()

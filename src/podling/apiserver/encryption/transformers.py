@@ -99,7 +99,7 @@ class Transformers:
         from podling.apiserver.encryption.kms import Kms
         from podling.apiserver.encryption.kms_service import Service
 
-        plugin = Kms(config.name, Service(config.endpoint, config.seconds))
+        plugin = Kms(config.name, Service(config.name, config.endpoint, config.seconds))
         self.plugins.append(plugin)
         return Prefixed(_KMS_V2 + config.name.encode() + b":", plugin)
 

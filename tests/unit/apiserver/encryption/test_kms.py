@@ -10,18 +10,19 @@ import pytest
 
 from apiserver.encryption.fake_kms import Plugin
 from podling import clock
-from podling.apiserver.encryption import kms, messages
+from podling.apiserver.encryption import kms, kms_metrics, messages
 from podling.apiserver.encryption.aes import Gcm
 from podling.apiserver.encryption.kms import Kms
 from podling.apiserver.encryption.kms_service import Service, socket_path
 from podling.apiserver.encryption.messages import EncryptedObject
+from podling.apiserver.encryption.metrics import IDENTITY
 from podling.apiserver.encryption.transformer import TransformError
 
 CONTEXT = b"/registry/core/secrets/default/a"
 
 
 def made(plugin: Plugin, timeout: float = 3.0) -> Kms:
-    return Kms("vault", Service(plugin.endpoint, timeout))
+    return Kms("vault", Service("vault", plugin.endpoint, timeout))
 
 
 @asynccontextmanager
@@ -60,9 +61,27 @@ async def test_another_process_asks_the_plugin_once_for_each_seed(tmp_path: Path
             assert plugin.calls == ["Decrypt"]
 
 
+async def test_what_the_plugin_does_is_counted(tmp_path: Path) -> None:
+    def count(code: str) -> float:
+        return sum(sum(row[:-1]) for labels, row in kms_metrics.OPERATIONS.values.items() if labels[2] == code)
+
+    good, bad = count("OK"), count("PermissionDenied")
+    async with Plugin(tmp_path / "s") as plugin, running(plugin) as provider:
+        data = provider.seal(b"value", CONTEXT)
+        await provider.open(data, CONTEXT)
+        for direction in ("to_storage", "from_storage"):
+            assert kms_metrics.KEY_IDS.values[direction, "vault", kms.hashed("key-1"), IDENTITY] >= 1
+        assert ("vault", kms.hashed("key-1"), IDENTITY) in kms_metrics.LAST_KEY_ID.values
+        assert kms_metrics.SEEDS.values["vault",] == 1 and count("OK") == good + 2
+        plugin.refuses = "7"
+        with pytest.raises(TransformError):
+            await asked_again(provider)
+        assert count("PermissionDenied") == bad + 1
+
+
 async def test_values_of_a_plain_key_can_be_read(tmp_path: Path) -> None:
     async with Plugin(tmp_path / "s") as plugin, running(plugin) as provider:
-        answer = await Service(plugin.endpoint, 1).encrypt(b"k" * 32, "uid")
+        answer = await Service("vault", plugin.endpoint, 1).encrypt(b"k" * 32, "uid")
         obj = EncryptedObject(
             data=Gcm(b"k" * 32, "").seal(b"v", CONTEXT), key_id=answer.key_id, source=answer.ciphertext,
             annotations=answer.annotations,
@@ -147,7 +166,7 @@ async def test_a_plugin_that_does_not_answer_is_given_up(tmp_path: Path) -> None
 
     server = await asyncio.start_unix_server(silent, tmp_path / "s")
     with pytest.raises(TransformError, match="DeadlineExceeded"):
-        await Service(f"unix://{tmp_path / 's'}", 0.05).status()
+        await Service("vault", f"unix://{tmp_path / 's'}", 0.05).status()
     release.set()
     server.close()
 
