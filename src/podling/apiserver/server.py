@@ -20,7 +20,7 @@ from podling import clock, log
 from podling.api import errors, meta_v1
 from podling.api.errors import StatusError, bad_request
 from podling.api.request import Request, User
-from podling.apiserver import metadata, metrics, present
+from podling.apiserver import metrics, present
 from podling.apiserver.admission.base import CONNECT, Attributes
 from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer, not_allowed
@@ -317,7 +317,7 @@ async def _pieces(content: StreamReader) -> bytes:
 def _audit_id(http: web.BaseRequest) -> str:
     """What the request is known by in the audit log: as the client says, or a new one."""
     trail = audit.current()
-    return trail.id if trail is not None else http.headers.get("audit-id") or metadata.new_uid()
+    return trail.id if trail is not None else audit.id_of(http.headers)
 
 
 def _quote(text: str) -> str:

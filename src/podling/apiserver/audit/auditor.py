@@ -8,14 +8,13 @@ from ipaddress import ip_address
 from urllib.parse import urlencode
 
 from podling.api.request import Request, User
-from podling.apiserver import metadata
 from podling.apiserver.answer import Answer
 from podling.apiserver.audit import local, metrics
 from podling.apiserver.audit.backend import Backend
 from podling.apiserver.audit.event import Event, ObjectReference, shortened_agent
 from podling.apiserver.audit.policy import NONE
 from podling.apiserver.audit.rules import Rules
-from podling.apiserver.audit.trail import Trail
+from podling.apiserver.audit.trail import Trail, id_of
 from podling.apiserver.request_info import RequestInfo
 
 
@@ -43,7 +42,7 @@ class Auditor:
 
     def begin(self, info: RequestInfo, uri: str, headers: Mapping[str, str], remote: str) -> Trail:
         """The trail of a request that has just arrived from the address `remote`. `leave` it in the end."""
-        audit_id = headers.get("audit-id") or metadata.new_uid()
+        audit_id = id_of(headers)
         return Trail(self, info, audit_id, lambda: _begun(audit_id, info, uri, headers, remote))
 
     async def in_process(self, handler: local.Handler, request: Request, info: RequestInfo, user: User) -> Answer:

@@ -34,7 +34,7 @@ class Batching:
         self._buffer: deque[Event] = deque()
         self._filled = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._sending: set[asyncio.Task[bool]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
         self._closing = False
         self._tokens = float(config.burst)
         self._refilled = 0.0
@@ -93,11 +93,18 @@ class Batching:
         await self._throttle()
         batch = [self._buffer.popleft() for _ in range(count)]
         if not self._config.beside:
-            await self._inner.write(batch)
+            await self._write(batch)
             return
-        task = asyncio.get_running_loop().create_task(self._inner.write(batch), name="audit-batch")
+        task = asyncio.get_running_loop().create_task(self._write(batch), name="audit-batch")
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
+
+    async def _write(self, batch: Sequence[Event]) -> None:
+        """A batch that breaks the backend is lost and told of; the next one is another."""
+        try:
+            await self._inner.write(batch)
+        except Exception as error:
+            metrics.failed("buffered", f"{type(error).__name__}: {error}", batch)
 
     async def _throttle(self) -> None:
         """A token bucket: `burst` batches at once, then `rate` a second."""

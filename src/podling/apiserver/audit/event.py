@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from podling.api.request import User
-from podling.api.struct import ApiStruct, encode
+from podling.api.struct import ApiStruct, encode, to_dict
 from podling.apiserver.audit.policy import API_VERSION
 from podling.machinery.validation import quote
 
@@ -90,10 +90,28 @@ def shortened_agent(agent: str) -> str:
     return agent if len(agent) <= MAX_USER_AGENT else agent[:MAX_USER_AGENT] + "...TRUNCATED"
 
 
+def as_json(obj: Any) -> bytes:
+    """An event, or an object, as JSON. What a client sent that is no UTF-8 is replaced, as Go does, not refused."""
+    try:
+        return encode(obj)
+    except UnicodeEncodeError:
+        return encode(_replaced(to_dict(obj)))
+
+
+def _replaced(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {_replaced(key): _replaced(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_replaced(item) for item in value]
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return value
+
+
 def event_list(events: list[Event]) -> bytes:
     """An EventList, as webhooks get it."""
     head = f'{{"kind":"EventList","apiVersion":"{API_VERSION}","metadata":{{}},"items":['.encode()
-    return head + b",".join(encode(e) for e in events) + b"]}"
+    return head + b",".join(as_json(e) for e in events) + b"]}"
 
 
 def line(event: Event) -> str:

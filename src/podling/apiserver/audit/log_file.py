@@ -22,7 +22,6 @@ from typing import IO
 import msgspec
 
 from podling import clock, log
-from podling.api.struct import encode
 from podling.apiserver.audit import event as events_
 from podling.apiserver.audit import metrics
 from podling.apiserver.audit.event import Event
@@ -83,7 +82,7 @@ class LogFile:
     async def write(self, events: Sequence[Event]) -> bool:
         lost = []
         for event in events:
-            data = events_.line(event).encode() if self._legacy else encode(event)
+            data = events_.line(event).encode("utf-8", "replace") if self._legacy else events_.as_json(event)
             try:
                 self._put(data + b"\n")
             except (OSError, ValueError) as error:

@@ -9,10 +9,10 @@ import msgspec
 from podling.api import meta_v1
 from podling.api.errors import StatusError
 from podling.api.request import Request
-from podling.api.struct import encode as encode
 from podling.apiserver import body, present
 from podling.apiserver.answer import Answer
 from podling.apiserver.audit.event import ObjectReference, ResponseStatus
+from podling.apiserver.audit.event import as_json as as_json
 from podling.apiserver.negotiate import JSON, PLAIN, Media
 
 
@@ -38,14 +38,17 @@ _peek = msgspec.json.Decoder(_Object)
 def sent(request: Request) -> bytes | None:
     """What a request brought: a JSON body as it is, other forms as JSON. None if there is none or it can't be read."""
     if request.obj is not None:
-        return encode(request.obj)
+        return as_json(request.obj)
     if not request.body:
         return None
     try:
         if body.media_type(request) in _JSON_TYPES:
-            return compact(bytes(_whole.decode(request.body)))
-        return encode(body.load(request))
-    except (msgspec.DecodeError, StatusError):
+            data = request.body
+            if not data.isascii():
+                data.decode()
+            return compact(bytes(_whole.decode(data)))
+        return as_json(body.load(request))
+    except (msgspec.DecodeError, UnicodeDecodeError, StatusError):
         return None
 
 

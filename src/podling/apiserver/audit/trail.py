@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from podling import clock, log
 from podling.api import errors, meta_v1, times
+from podling.apiserver import metadata
 from podling.apiserver.audit.latency import Latency
 
 if TYPE_CHECKING:
@@ -38,6 +39,12 @@ _REMOVED = re.compile(r"unavailable in v(\d+\.\d+)\+")
 def current() -> Trail | None:
     """The trail of the request that is being answered; None if it is not audited."""
     return _current.get()
+
+
+def id_of(headers: Mapping[str, str]) -> str:
+    """What a request is known by: as its client says, if that can stand in a header, or a new id."""
+    given = headers.get("audit-id", "")
+    return given if given and given.isascii() and given.isprintable() else metadata.new_uid()
 
 
 async def started(code: int) -> None:
@@ -156,7 +163,7 @@ class Trail:
 
         self.event.response_status = objects.response_status(status.code or 500, status)
         if self.wants_answer:
-            self.event.response_object = objects.raw(objects.encode(status), bare=False)
+            self.event.response_object = objects.raw(objects.as_json(status), bare=False)
 
     def answered(self, answer: Answer, body: bytes, media: Media, query: dict[str, str]) -> None:
         """The answer is this, and `body` is what the client gets of it."""

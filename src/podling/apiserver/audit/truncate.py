@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import msgspec
 
-from podling.api.struct import encode
 from podling.apiserver.audit import metrics
 from podling.apiserver.audit.backend import Backend
-from podling.apiserver.audit.event import Event
+from podling.apiserver.audit.event import Event, as_json
 from podling.apiserver.audit.policy import REQUEST, REQUEST_RESPONSE
 
 ANNOTATION = "audit.k8s.io/truncated"
@@ -34,10 +33,10 @@ class Truncating:
         batch: list[Event] = []
         filled = 0
         for event in events:
-            size = len(encode(event))
+            size = len(as_json(event))
             if size > self._max_event and event.level in (REQUEST, REQUEST_RESPONSE):
                 event = shortened(event)
-                size = len(encode(event))
+                size = len(as_json(event))
             if size > self._max_event:
                 lost.append(event)
                 continue

@@ -92,3 +92,23 @@ def test_a_slow_batch_holds_up_the_next_only_if_it_must() -> None:
 
     assert [t for t, _ in run(Inner(5), BatchConfig(size=1), main)] == [0.0, 5.0]
     assert [t for t, _ in run(Inner(5), BatchConfig(size=1, beside=True), main)] == [0.0, 0.0]
+
+
+def test_a_batch_that_breaks_the_backend_does_not_end_the_others() -> None:
+    class Broken(Inner):
+        async def write(self, events: Sequence[Event]) -> bool:
+            first = not self.got
+            await super().write(events)
+            if first:
+                raise RuntimeError("oh")
+            return True
+
+    before = metrics.ERRORS.values.get(("buffered",), 0)
+
+    async def main(batching: Batching) -> None:
+        await batching.write([Event()] * 2)
+        await asyncio.sleep(1)
+
+    for beside in (False, True):
+        assert len(run(Broken(), BatchConfig(size=1, beside=beside), main)) == 2
+    assert metrics.ERRORS.values["buffered",] == before + 2

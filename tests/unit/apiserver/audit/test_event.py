@@ -1,5 +1,7 @@
 import json
 
+import msgspec
+
 from podling.api.request import User
 from podling.api.struct import encode
 from podling.apiserver.audit import event as events
@@ -51,3 +53,10 @@ def test_the_legacy_format_says_what_is_not_known() -> None:
     for part in ('ip="<unknown>"', 'user="<none>"', 'groups="<none>"', 'as="b"', 'asgroups="<lookup>"'):
         assert part in line
     assert 'namespace="<none>"' in line and 'response="<deferred>"' in line
+
+
+def test_what_is_no_text_is_replaced() -> None:
+    event = Event(user_agent="a\udcff", annotations={"k\udcfe": "v"}, request_object=msgspec.Raw(b'{"a":1}'))
+    found = json.loads(events.as_json(event))
+    assert (found["userAgent"], found["annotations"], found["requestObject"]) == ("a\ufffd", {"k\ufffd": "v"}, {"a": 1})
+    assert events.event_list([event]).decode()

@@ -13,11 +13,11 @@ import aiohttp
 from apiserver.harness import Server, config_map, pod, running
 from podling.api import errors
 from podling.api.request import Request, User
-from podling.api.struct import encode, from_dict
+from podling.api.struct import from_dict
 from podling.apiserver.admission.base import Attributes, Plugin
 from podling.apiserver.audit import auditor, metrics, trail
 from podling.apiserver.audit.auditor import Auditor
-from podling.apiserver.audit.event import Event
+from podling.apiserver.audit.event import Event, as_json
 from podling.apiserver.audit.policy import Policy
 from podling.apiserver.audit.rules import Rules
 from podling.apiserver.authz.attributes import Attributes as Asked
@@ -38,7 +38,7 @@ class Sink:
         pass
 
     async def write(self, events: Sequence[Event]) -> bool:
-        self.events += [json.loads(encode(e)) for e in events]
+        self.events += [json.loads(as_json(e)) for e in events]
         return self.takes
 
     async def close(self) -> None:
@@ -115,6 +115,22 @@ async def test_the_clients_audit_id_is_taken_over_and_echoed() -> None:
         a.server.app.auditor = None
         _, headers, _ = await a.ask("GET", "/version", headers={"Audit-ID": "mine"})
         assert headers["Audit-Id"] == "mine" and not a.sink.events
+
+
+async def test_a_client_that_sends_no_text_is_recorded_all_the_same() -> None:
+    async with audited(WHOLE) as a:
+        port = int(a.base.rpartition(":")[2])
+        for head in (b"User-Agent: \xff", b"Audit-ID: \xff", b"X-Forwarded-For: \xff"):
+            a.sink.events.clear()
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET %s/none HTTP/1.1\r\nHost: x\r\n%s\r\nConnection: close\r\n\r\n" % (PATH.encode(), head))
+            answer = await reader.read()
+            writer.close()
+            assert answer.startswith(b"HTTP/1.1 404 ") and a.stages == ["RequestReceived", "ResponseComplete"]
+            assert f"Audit-Id: {a.last['auditID']}".encode() in answer and a.last["auditID"].isascii()
+        broken = {"Content-Type": "application/json"}
+        await a.ask("POST", PATH, data=b'{"metadata":{"name":"\xff"}}', headers=broken)
+        assert "requestObject" not in a.last and a.last["responseStatus"]["code"] >= 400
 
 
 async def test_request_holds_the_object_and_request_response_the_answer_too() -> None:
@@ -301,7 +317,7 @@ async def test_pod_security_is_noted() -> None:
         namespace = {"metadata": {"name": "n", "labels": {"pod-security.kubernetes.io/audit": "baseline"}}}
         await a.ask("POST", "/api/v1/namespaces", json=namespace)
         made = pod("p", containers=[{"name": "c", "image": "i"}], host_network=True)
-        body = json.loads(encode(made))
+        body = json.loads(as_json(made))
         body["metadata"].pop("namespace")
         body["spec"]["serviceAccountName"] = "default"
         await a.ask("POST", "/api/v1/namespaces/n/serviceaccounts", json={"metadata": {"name": "default"}})
