@@ -46,7 +46,7 @@ unit: $(VENV)/.dev .packages .packages-test
 real: $(VENV)/.dev .packages .packages-test
 	$(PYTEST) tests/unit tests/real -m real
 
-e2e: $(VENV)/.dev .packages .packages-test
+e2e: $(VENV)/.dev $(VENV)/bin/helm .packages .packages-test
 	$(PYTEST) tests/e2e
 
 bench: $(VENV)/.dev .packages .packages-test
@@ -63,6 +63,9 @@ $(VENV)/.run: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --editable .[dev]
 	@touch $@ $(VENV)/.run
+
+$(VENV)/bin/helm: tools/install_helm | $(VENV)/.dev
+	$(VENV)/bin/python tools/install_helm $@
 
 # The lists are read by tools/install_packages, which asks apt only for what is missing.
 .PHONY: .packages .packages-test

@@ -152,6 +152,9 @@ class Module:
             return f"    {attribute}: Json = " + (f"field({name}default=NO_JSON)" if name else "NO_JSON")
         if not always or annotation == "Any":
             optional = annotation if annotation == "Any" else f"{annotation} | None"
+            if annotation == "Any" and not required:
+                self.helpers.add("OPTIONAL")
+                optional = "Annotated[Any, OPTIONAL]"
             return f"    {attribute}: {optional} = " + (f"field({name}default=None)" if name else "None")
         if plain in ZERO:
             default = f"default_factory={ZERO[plain]}"

@@ -52,10 +52,10 @@ class Kubectl:
     """One kubectl against one cluster, in one namespace."""
 
     def __init__(self, program: str, kubeconfig: Path, namespace: str = "default") -> None:
-        self._program, self._kubeconfig, self.namespace = program, kubeconfig, namespace
+        self._program, self.kubeconfig, self.namespace = program, kubeconfig, namespace
 
     def command(self, *words: str) -> list[str]:
-        return [self._program, "--kubeconfig", str(self._kubeconfig), "--namespace", self.namespace, *words]
+        return [self._program, "--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace, *words]
 
     def __call__(
         self, *words: str, input: str | None = None, env: dict[str, str] | None = None, timeout: float = 120

@@ -117,12 +117,12 @@ class JSONSchemaProps(ApiStruct):
     additional_properties: JSONSchemaProps | bool | None = None
     all_of: Annotated[list[JSONSchemaProps], merge_list("atomic")] | None = None
     any_of: Annotated[list[JSONSchemaProps], merge_list("atomic")] | None = None
-    default: Any = None
+    default: Annotated[Any, OPTIONAL] = None
     definitions: dict[str, JSONSchemaProps] | None = None
     dependencies: dict[str, JSONSchemaProps | list[str]] | None = None
     description: str | None = None
     enum: Annotated[list[Any], merge_list("atomic")] | None = None
-    example: Any = None
+    example: Annotated[Any, OPTIONAL] = None
     exclusive_maximum: bool | None = None
     exclusive_minimum: bool | None = None
     external_docs: ExternalDocumentation | None = None

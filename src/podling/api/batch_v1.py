@@ -68,10 +68,10 @@ class JobList(ApiStruct):
 
 
 class JobSchedulingConfiguration(ApiStruct):
-    disruption_mode: Any = None
+    disruption_mode: Annotated[Any, OPTIONAL] = None
     resource_claims: Annotated[list[Any], merge_list("map", map_keys=("name",), patch="merge", key="name")] | None = None
-    scheduling_constraints: Any = None
-    scheduling_policy: Any = None
+    scheduling_constraints: Annotated[Any, OPTIONAL] = None
+    scheduling_policy: Annotated[Any, OPTIONAL] = None
 
 
 class JobSpec(ApiStruct):

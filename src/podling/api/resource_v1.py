@@ -13,7 +13,7 @@ from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 class AllocatedDeviceStatus(ApiStruct):
     conditions: Annotated[list[meta_v1.Condition], merge_list("map", map_keys=("type",))] | None = None
-    data: Any = None
+    data: Annotated[Any, OPTIONAL] = None
     device: str = field(default_factory=str)
     driver: str = field(default_factory=str)
     network_data: NetworkDeviceData | None = None

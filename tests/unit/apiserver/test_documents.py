@@ -183,3 +183,12 @@ async def test_openapi_v2_in_protobuf(server: Server) -> None:
 
 def test_gnostic_leaves_out_what_it_does_not_know() -> None:
     assert gnostic.document({"swagger": "2.0", "somethingNew": 1}) == gnostic.document({"swagger": "2.0"})
+
+
+@virtual
+async def test_only_what_has_to_be_there_is_required(server: Server) -> None:
+    document = json.loads((await server.ask("GET", "/openapi/v2")).body)["definitions"]
+    props = document["io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps"]
+    assert "required" not in props and {"default", "example"} <= set(props["properties"])
+    assert document["io.k8s.api.resource.v1.OpaqueDeviceConfiguration"]["required"] == ["driver", "parameters"]
+    assert document["io.k8s.api.apps.v1.ControllerRevision"]["required"] == ["data"]
