@@ -20,6 +20,7 @@ from podling.api import registry
 from podling.api.registry import Resource
 from podling.api.struct import from_dict
 from podling.apiserver.wire import protobuf
+from podling.apiserver.wire import yaml as wire_yaml
 from tests.conformance import web as wire
 from tests.conformance.web import Web, over_http
 from tests.unit.apiserver.resources.certificates.material import certificate, request
@@ -350,7 +351,7 @@ async def test_a_body_may_be_json_yaml_or_protobuf(web: Web, resource: Resource)
     document = manifest(resource, 1)
     obj = from_dict(document, resource.type)
     bodies = {
-        "application/yaml": yaml.safe_dump(document).encode(),
+        "application/yaml": wire_yaml.encode(json.dumps(document).encode()),
         "application/vnd.kubernetes.protobuf": protobuf.encode(obj),
     }
     dry = {"dryRun": "All"}

@@ -65,8 +65,10 @@ def decode(data: bytes | str, type_: type[S]) -> S:
     except msgspec.ValidationError:
         obj = convert(parse(data), type_)
         return obj
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DecodeError(_syntax(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not _has_surrogates(data):
+            raise DecodeError(_syntax(error)) from None
+        return convert(parse(data), type_)
     canonicalize(obj)
     return obj
 
@@ -88,7 +90,8 @@ def parse(data: bytes | str) -> Any:
     """JSON as dicts and lists. Objects with duplicate keys come as `WithDuplicates`. Raises DecodeError."""
     _check_depth(data)
     try:
-        return _scanner.decode(data if isinstance(data, str) else data.decode())
+        found = _scanner.decode(data if isinstance(data, str) else data.decode())
+        return _without_surrogates(found) if _has_surrogates(data) else found
     except (ValueError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(_syntax(error)) from None
 
@@ -96,6 +99,24 @@ def parse(data: bytes | str) -> Any:
 def _check_depth(data: bytes | str) -> None:
     if nesting.too_deep(data.encode() if isinstance(data, str) else data):
         raise DecodeError(TOO_DEEP)
+
+
+def _has_surrogates(data: bytes | str) -> bool:
+    """Whether there may be halves of a character, written as `\\ud800`, in JSON."""
+    if isinstance(data, str):
+        return "\\ud" in data or "\\uD" in data
+    return b"\\ud" in data or b"\\uD" in data
+
+
+def _without_surrogates(value: Any) -> Any:
+    """With the replacement character for halves without the other one, as Go reads them."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return _object([(_without_surrogates(key), _without_surrogates(item)) for key, item in value.items()])
+    return value
 
 
 def _syntax(error: Exception) -> str:

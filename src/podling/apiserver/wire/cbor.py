@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from podling.machinery.nesting import MAX_DEPTH
+from podling.machinery import nesting
 from podling.machinery.schema import DecodeError, UnreadableError
 
 #: "This is CBOR", the tag before every document.
@@ -50,7 +50,7 @@ def decode(data: bytes) -> Any:
     try:
         decoder = cbor2.CBORDecoder(
             BytesIO(data),
-            max_depth=MAX_DEPTH,
+            max_depth=nesting.MAX_DEPTH,
             allow_duplicate_keys=False,
             strict_hashable_types=True,
             semantic_decoders=_TAGS,

@@ -233,6 +233,49 @@ async def test_patches_that_are_not_known() -> None:
             )
 
 
+HOSTILE = {
+    "deep JSON": ("application/json", b'{"kind":"ConfigMap","x":' + b"[" * 500_000 + b"]" * 500_000 + b"}"),
+    "open JSON": ("application/json", b'{"a":' * 300_000),
+    "a number": ("application/json", b'{"metadata":{"name":"a","generation":' + b"9" * 5000 + b"}}"),
+    "bytes": ("application/json", b'{"kind":"\xff\xfe"}'),
+    "many keys": ("application/json", b"{" + b",".join([b'"a":1'] * 100_000) + b"}"),
+    "aliases": (YAML, b"\n".join([b"a: &a [1]"] + [b"%c: &%c [*%c, *%c, *%c]" % (c + 1, c + 1, c, c, c)
+                                                   for c in range(97, 121)])),
+    "deep YAML": (YAML, b"- " * 100_000),
+    "digits": (YAML, b"kind: " + b"9" * 100_000),
+    "itself": (YAML, b"metadata: &m\n  annotations: *m\n"),
+    "cut": (PROTOBUF, b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\xff\xff\xff\x7f"),
+    "entries": (PROTOBUF, b"k8s\0\x0a\x0f\x0a\x02v1\x12\x09ConfigMap\x12\x80\x80\x08" + b"\x12\0" * 65536),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_no_body_breaks_the_server(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    media, data = HOSTILE[name]
+    async with serving() as web:
+        await web.server.client.create(config_map("a"))
+        for method, path, kind in (
+            ("POST", PATH, media),
+            ("PUT", f"{PATH}/a", media),
+            ("DELETE", f"{PATH}/b", media),
+            ("PATCH", f"{PATH}/a", "application/merge-patch+json"),
+            ("PATCH", f"{PATH}/a", "application/json-patch+json"),
+        ):
+            response, _ = await web.ask(method, path, data=data, headers={"content-type": kind})
+            assert response.status < 500, (method, kind)
+        kind = "application/apply-patch+yaml"
+        response, _ = await web.ask("PATCH", f"{PATH}/a?fieldManager=m", data=data, headers={"content-type": kind})
+        assert response.status < 500
+    assert not caplog.records
+
+
+async def test_half_a_character_is_replaced() -> None:
+    async with serving() as web:
+        data = b'{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"a"},"data":{"k":"x\\ud800"}}'
+        response, found = await web.ask("POST", PATH, data=data, headers={"content-type": "application/json"})
+        assert response.status == 201 and found["data"] == {"k": "x\ufffd"}
+
+
 # Custom resources
 
 
