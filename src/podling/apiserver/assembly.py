@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from podling.api import registry
+from podling.api import core_v1, registry
 from podling.api.errors import StatusError
 from podling.api.request import Request, User
 from podling.apiserver import features
@@ -111,6 +111,8 @@ class Assembly:
         self.app.authorizer = self.authorizer.authorize
         self._modes = self._authorization()
         self._authentication: Authentication | None = None
+        #: Makes the token of a service account for a Secret of this name.
+        self.sign_token: Callable[[core_v1.ServiceAccount, str], str] | None = None
         extra = (NodeRestriction(self.app), self._escalation)
         self.app.admission = default_chain(self.app, extra, options=settings.options)
         if settings.signing_key:
@@ -140,6 +142,7 @@ class Assembly:
         app.authenticator = self._authentication.authenticator.authenticate
         app.impersonator = Impersonation(self.authorizer.authorize).impersonated
         app.token_issuer = issuer.issue
+        self.sign_token = issuer.sign_legacy
         reviews = Reviews(self.authorizer, self._authentication.authenticator.tokens)
         for resource in registry.BUILTIN:
             if resource.virtual and resource.group in ("authentication.k8s.io", "authorization.k8s.io"):

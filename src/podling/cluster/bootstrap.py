@@ -6,6 +6,8 @@ All of it is made by create-if-missing, so it may run at every start; what an ad
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 from typing import Any, TypeVar
 
 from podling.api import core_v1, discovery_v1, errors, meta_v1, rbac_v1, scheduling_v1
@@ -50,6 +52,7 @@ async def run(client: Client, config: ClusterConfig, *, ca: bytes, front_proxy_c
         ensure(client, _metrics_reader()),
         _kubernetes_service(client, config),
         ensure(client, _dns_service(config)),
+        *([ensure(client, _cluster_info(config, ca))] if ca else []),
     )
 
 
@@ -103,6 +106,17 @@ def _metrics_reader() -> rbac_v1.ClusterRole:
     labels = {f"rbac.authorization.k8s.io/aggregate-to-{role}": "true" for role in ("view", "edit", "admin")}
     rule = rbac_v1.PolicyRule(api_groups=["metrics.k8s.io"], resources=["pods", "nodes"], verbs=["get", "list"])
     return rbac_v1.ClusterRole(metadata=meta_v1.ObjectMeta(name=name, labels=labels), rules=[rule])
+
+
+def _cluster_info(config: ClusterConfig, ca: bytes) -> core_v1.ConfigMap:
+    """What a machine that joins may know before it trusts anybody; bootstrap tokens sign it."""
+    cluster = {"certificate-authority-data": base64.b64encode(ca).decode(), "server": config.server}
+    document: dict[str, Any] = {
+        "apiVersion": "v1", "kind": "Config", "clusters": [{"cluster": cluster, "name": ""}], "contexts": None,
+        "current-context": "", "preferences": {}, "users": None,
+    }  # fmt: skip
+    meta = meta_v1.ObjectMeta(name="cluster-info", namespace="kube-public")
+    return core_v1.ConfigMap(metadata=meta, data={"kubeconfig": json.dumps(document)})
 
 
 def _authentication(ca: bytes, front_proxy_ca: bytes) -> core_v1.ConfigMap:

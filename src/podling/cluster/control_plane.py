@@ -92,6 +92,7 @@ class ControlPlane:
             root_ca=ca.decode(),
             cluster_cidr=self.config.pod_cidr,
             signer=signer,
+            sign_token=self._server.sign_token,
             remove_directory=None if self.config.simulate else host_paths.remove,
         )
         self._manager = ControllerManager(self._controllers, settings, informers=self.informers)

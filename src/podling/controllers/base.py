@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import msgspec
 
 from podling import log
-from podling.api import apiextensions_v1, apiregistration_v1, errors
+from podling.api import apiextensions_v1, apiregistration_v1, core_v1, errors
 from podling.client.client import ApiClient
 from podling.client.events import Recorder
 from podling.client.informer import Informer, Informers, key_of
@@ -58,6 +58,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     endpoints_per_slice: int = 100
     #: Signs for Kubernetes' own signers; None if there is no authority here.
     signer: Signer | None = None
+    #: Signs the token of an account for a Secret of this name; None if nobody is authenticated here.
+    sign_token: Callable[[core_v1.ServiceAccount, str], str] | None = None
     #: How long its certificates are good, unless a request wants less.
     signing_duration: float = 365 * 86400.0
     #: Removes what a hostPath volume with the policy Delete leaves on its node; OSError if it can't. None if there is

@@ -18,6 +18,7 @@ _log = log.get(__name__)
 
 def all_controllers() -> tuple[type[Controller], ...]:
     """Every controller, the garbage collector last: it follows what is left with metadata alone."""
+    from podling.controllers.bootstrap_tokens import BootstrapSignerController, TokenCleanerController
     from podling.controllers.clusterrole_aggregation import ClusterRoleAggregationController
     from podling.controllers.cronjob import CronJobController
     from podling.controllers.csr_approving import CsrApprovingController
@@ -43,6 +44,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
     from podling.controllers.resourcequota import ResourceQuotaController
     from podling.controllers.root_ca import RootCaController
     from podling.controllers.serviceaccount import ServiceAccountController
+    from podling.controllers.serviceaccount_token import ServiceAccountTokenController
     from podling.controllers.statefulset import StatefulSetController
     from podling.controllers.taint_eviction import TaintEvictionController
     from podling.controllers.ttl_after_finished import TtlAfterFinishedController
@@ -63,6 +65,9 @@ def all_controllers() -> tuple[type[Controller], ...]:
         TtlAfterFinishedController,
         NamespaceController,
         ServiceAccountController,
+        ServiceAccountTokenController,
+        BootstrapSignerController,
+        TokenCleanerController,
         RootCaController,
         ClusterRoleAggregationController,
         CsrApprovingController,
