@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -11,8 +13,12 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from podling.api import core_v1, meta_v1
+from podling.api import certificates_v1, core_v1, meta_v1, rbac_v1
 from podling.apiserver.assembly import Assembly, Settings
 from podling.apiserver.authz import policy
 from podling.apiserver.server import HttpServer, tls_context
@@ -219,3 +225,70 @@ rules: [{apiGroups: [""], resources: [pods], verbs: [get]}]
     code, out, err = await server.run(kubectl, admin, "auth", "reconcile", "-f", "-", stdin=role)
     assert code == 0, err
     assert "clusterrole.rbac.authorization.k8s.io/viewer reconciled" in out
+
+
+@every_kubectl
+async def test_auth_reconcile_adds_what_is_missing_and_takes_away_when_told(server: Server, kubectl: str) -> None:
+    admin = server.kubeconfig("root", "system:masters")
+    meta = {"name": "r", "namespace": "default"}
+
+    async def reconcile(verbs: list[str], *more: str) -> str:
+        rules = [{"apiGroups": [""], "resources": ["pods"], "verbs": verbs}]
+        role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": meta, "rules": rules}
+        stdin = json.dumps(role).encode()
+        code, out, err = await server.run(kubectl, admin, "auth", "reconcile", "-f", "-", *more, stdin=stdin)
+        assert code == 0, err
+        return out
+
+    async def verbs() -> set[str]:
+        found = await server.client.get(rbac_v1.Role, "r", "default")
+        return {v for r in found.rules or [] for v in r.verbs}
+
+    assert "role.rbac.authorization.k8s.io/r reconciled" in await reconcile(["get"])
+    assert await verbs() == {"get"}
+    await reconcile(["list"])
+    assert await verbs() == {"get", "list"}
+    await reconcile(["list"], "--remove-extra-permissions")
+    assert await verbs() == {"list"}
+
+
+@every_kubectl
+async def test_certificates_are_approved_and_denied(server: Server, kubectl: str) -> None:
+    admin = server.kubeconfig("root", "system:masters")
+    for name in ("yes", "no"):
+        spec = certificates_v1.CertificateSigningRequestSpec(
+            request=pkcs10("jane"), signer_name="example.com/signer", usages=["client auth"]
+        )
+        meta = meta_v1.ObjectMeta(name=name)
+        await server.client.create(certificates_v1.CertificateSigningRequest(metadata=meta, spec=spec))
+    code, out, err = await server.run(kubectl, admin, "certificate", "approve", "yes")
+    assert (code, out) == (0, "certificatesigningrequest.certificates.k8s.io/yes approved\n"), err
+    code, out, err = await server.run(kubectl, admin, "certificate", "deny", "no")
+    assert (code, out) == (0, "certificatesigningrequest.certificates.k8s.io/no denied\n"), err
+    code, out, _ = await server.run(kubectl, admin, "get", "csr")
+    rows = {line.split()[0]: line.split()[-1] for line in out.splitlines()[1:]}
+    assert code == 0 and rows == {"yes": "Approved", "no": "Denied"}
+    alice = server.kubeconfig("alice")
+    code, _, err = await server.run(kubectl, alice, "certificate", "approve", "no")
+    assert code == 1 and 'cannot get resource "certificatesigningrequests"' in err
+
+
+def pkcs10(common_name: str) -> str:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    made = x509.CertificateSigningRequestBuilder().subject_name(name)
+    signed = made.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    return base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode()
+
+
+@every_kubectl
+async def test_create_token_says_what_can_not_be(server: Server, kubectl: str) -> None:
+    admin = server.kubeconfig("root", "system:masters")
+    code, _, err = await server.run(kubectl, admin, "create", "token", "nobody")
+    assert code == 1 and 'serviceaccounts "nobody" not found' in err
+    code, _, err = await server.run(kubectl, admin, "create", "token", "builder", "--duration=5m")
+    assert code == 1 and "may not specify a duration less than 10 minutes" in err
+    code, out, err = await server.run(kubectl, admin, "create", "token", "builder", "--audience=vault")
+    assert code == 0, err
+    config = server.kubeconfig("vaulted", token=out.strip())
+    code, _, err = await server.run(kubectl, config, "get", "pods")
+    assert code == 1 and "must be logged in to the server" in err
