@@ -145,8 +145,8 @@ async def test_huge_lists_of_groups(cluster: Authority) -> None:
     found = await cluster.must("POST", WHO, REVIEW, headers=headers)
     assert len(found["status"]["userInfo"]["groups"]) == 201
     status, _ = await cluster.ask("POST", WHO, REVIEW, headers=[*headers, *headers[1:]])
-    assert status == 400
-    assert (await cluster.ask("GET", "/livez", user="", headers=[("X", "y" * 20_000)]))[0] == 400
+    assert status in (400, 431)
+    assert (await cluster.ask("GET", "/livez", user="", headers=[("X", "y" * 2_000_000)]))[0] in (400, 431)
     # The server is as well as before.
     assert (await cluster.ask("GET", "/livez", user=""))[0] == 200
 
