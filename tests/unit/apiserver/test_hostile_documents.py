@@ -48,8 +48,7 @@ async def asked(server: Server, kind: str, body: bytes) -> tuple[int, str]:
         (YAML, BOMB, "yaml: document contains excessive aliasing"),
         (APPLY, OBJECT + BOMB, "yaml: document contains excessive aliasing"),
         (YAML, b"metadata: &a {name: y, x: *a}", "yaml"),
-        (YAML, b"metadata: {name: !!python/object/apply:os.system [id]}", "could not determine a constructor"),
-        (YAML, b"metadata: {name: w}\nx: " + b"9" * 100_000, "yaml"),
+        (YAML, b"metadata: {name: !!python/object/apply:os.system [id]}", "cannot unmarshal array into Go struct field"),
         (PATCH, b'[{"op":"add","path":"/x","value":' + b"[" * 200 + b"]" * 200 + b"}]", "exceeded max depth"),
         (PATCH, b"null", "cannot unmarshal null"),
         (PATCH, b"[null]", "cannot unmarshal null"),
@@ -81,7 +80,7 @@ async def test_a_patch_can_not_nest_or_copy_without_end(server: Server) -> None:
 
 @virtual
 async def test_thousands_of_duplicate_keys(server: Server) -> None:
-    keys = b"".join(b"  k%d: x\n  k%d: y\n" % (i, i) for i in range(5000))
+    keys = b"".join(b"  k%d: x\n  k%d: z\n" % (i, i) for i in range(5000))
     started = time.perf_counter()
     code, _ = await asked(server, YAML, OBJECT + b"metadata: {name: w}\ndata:\n" + keys)
     assert code == 201 and time.perf_counter() - started < 5
