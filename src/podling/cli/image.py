@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from podling.cluster import lifecycle
-from podling.images.base import Credentials, ImageConfig, ImageNotFound
+from podling.images.base import Credentials, ImageConfig, ImageError, ImageNotFound
 from podling.images.store import ImageStore
 
 
@@ -31,9 +31,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     load.add_argument("--name", default="", help="the name of an image that the archive does not name")
     create = verb("create", "make an image from a directory, a tar archive or Debian packages")
     create.add_argument("reference", metavar="IMAGE")
-    source = create.add_mutually_exclusive_group(required=True)
-    source.add_argument("--rootfs", metavar="PATH", help="a directory or tar archive with the root file system")
-    source.add_argument("--package", action="append", metavar="NAME", help="a Debian package (repeatable)")
+    create.add_argument(
+        "--rootfs", metavar="PATH", help="a directory or tar archive with the root file system, laid over the packages"
+    )
+    create.add_argument("--package", action="append", metavar="NAME", help="a Debian package (repeatable)")
     create.add_argument("--dependencies", action="store_true", help="the packages' dependencies as well")
     create.add_argument("--entrypoint", nargs="+", default=[], metavar="WORD")
     create.add_argument("--cmd", nargs="+", default=[], metavar="WORD")
@@ -115,12 +116,15 @@ async def _create(store: ImageStore, arguments: argparse.Namespace) -> int:
         user=arguments.user,
         working_dir=arguments.workdir,
     )
-    if arguments.rootfs:
-        image = await build.create_from_rootfs(store, arguments.reference, arguments.rootfs, config)
-    else:
+    rootfs, names = arguments.rootfs or "", arguments.package
+    if names:
         image = await build.create_from_packages(
-            store, arguments.reference, arguments.package, config, dependencies=arguments.dependencies
+            store, arguments.reference, names, config, dependencies=arguments.dependencies, rootfs=rootfs
         )
+    elif rootfs:
+        image = await build.create_from_rootfs(store, arguments.reference, rootfs, config)
+    else:
+        raise ImageError("an image is made of --rootfs PATH, of --package NAME, or of both")
     print(f"{arguments.reference}: {image.id} ({_size(image.size)})")
     return 0
 

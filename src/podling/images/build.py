@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 
 import msgspec
@@ -29,20 +30,15 @@ async def create_from_rootfs(
 ) -> Image:
     """An image named `name` whose only layer is the directory or tarball (also compressed) `source`."""
     tagged = references.parse(name).tagged
-    try:
+    with _explained(source):
         if not os.path.isdir(source) and os.geteuid() == 0:
             async with store.intake.open():
                 diff_id, size = await store.intake.unknown_layer(source)
                 return await _commit(store, tagged, diff_id, size, config or ImageConfig(), created)
         async with _workplace(store) as folder:
             path = f"{folder}/layer.tar"
-            write = layer_tar.write_directory if os.path.isdir(source) else _decompress
-            diff_id = await asyncio.to_thread(write, source, path)
+            diff_id = await _write_tar(source, path)
             return await _take(store, tagged, path, diff_id, config or ImageConfig(), created)
-    except OSError as error:
-        raise ImageError(f"{error.filename or source}: {(error.strerror or str(error)).lower()}") from None
-    except InvalidLayer as error:
-        raise ImageError(f"{source} cannot be an image: {error}") from None
 
 
 async def create_from_packages(
@@ -52,15 +48,39 @@ async def create_from_packages(
     config: ImageConfig | None = None,
     *,
     dependencies: bool = False,
+    rootfs: str = "",
     created: datetime = _EPOCH,
 ) -> Image:
-    """An image named `name` of Debian packages, with `dependencies` of all that they need too."""
+    """An image named `name` of Debian packages, with `dependencies` of all that they need too.
+
+    What is in the directory or tarball `rootfs` is laid over them.
+    """
     tagged = references.parse(name).tagged
-    async with _workplace(store) as folder:
-        debs = await packages.download(package_names, folder, dependencies=dependencies)
-        path = f"{folder}/layer.tar"
-        diff_id = await packages.write_layer(debs, path, folder)
-        return await _take(store, tagged, path, diff_id, config or ImageConfig(), created)
+    with _explained(rootfs):
+        async with _workplace(store) as folder:
+            over = f"{folder}/over.tar" if rootfs else ""
+            if rootfs:
+                await _write_tar(rootfs, over)
+            debs = await packages.download(package_names, folder, dependencies=dependencies)
+            path = f"{folder}/layer.tar"
+            diff_id = await packages.write_layer(debs, path, folder, over=over)
+            return await _take(store, tagged, path, diff_id, config or ImageConfig(), created)
+
+
+async def _write_tar(source: str, path: str) -> str:
+    """The directory or (compressed) tarball `source` as the plain tarball `path`; its digest."""
+    return await asyncio.to_thread(layer_tar.write_directory if os.path.isdir(source) else _decompress, source, path)
+
+
+@contextmanager
+def _explained(source: str) -> Iterator[None]:
+    """What is wrong with `source`, in one sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise ImageError(f"{error.filename or source}: {(error.strerror or str(error)).lower()}") from None
+    except (InvalidLayer, tarfile.TarError) as error:
+        raise ImageError(f"{source} cannot be an image: {error}") from None
 
 
 @asynccontextmanager

@@ -96,14 +96,19 @@ async def _closure(packages: Sequence[str], folder: str) -> list[str]:
     return chosen
 
 
-async def write_layer(debs: Sequence[str], path: str, folder: str) -> str:
-    """Merge packages into the layer file `path`, using `folder` for what lies between; the layer's digest."""
+async def write_layer(debs: Sequence[str], path: str, folder: str, *, over: str = "") -> str:
+    """Merge packages into the layer file `path`, using `folder` for what lies between; the layer's digest.
+
+    The entries of the tar file `over` come last, in place of what the packages have there.
+    """
     tree: dict[str, _Entry] = {}
     for number, deb in enumerate(debs):
         plain = f"{folder}/{number}.tar"
         with open(plain, "wb") as out:
             await _run("dpkg-deb", "--fsys-tarfile", deb, cwd=folder, stdout=out.fileno())
         await asyncio.to_thread(_merge, tree, plain)
+    if over:
+        await asyncio.to_thread(_merge, tree, over, ())
     _furnish(tree)
     await _link_applets(tree, folder)
     return await asyncio.to_thread(_write, tree, path)
@@ -124,11 +129,11 @@ def merged_link(path: str, target: str) -> str:
     return posixpath.normpath(posixpath.join("/", posixpath.dirname(path), target))
 
 
-def _merge(tree: dict[str, _Entry], tar_path: str) -> None:
+def _merge(tree: dict[str, _Entry], tar_path: str, left_out: tuple[str, ...] = _LEFT_OUT) -> None:
     with tarfile.open(tar_path, "r:") as archive:
         for member in archive:
             path = clean(member.name)
-            if not path or path in _MERGED or f"{path}/".startswith(_LEFT_OUT):
+            if not path or path in _MERGED or f"{path}/".startswith(left_out):
                 continue
             if member.issym():
                 member.linkname = merged_link(path, member.linkname)

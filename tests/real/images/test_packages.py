@@ -87,6 +87,29 @@ async def test_an_image_of_downloaded_packages(
     assert not any(name.startswith("build.") for name in os.listdir(f"{store.layout.root}/ingest"))
 
 
+async def test_own_files_are_laid_over_packages(
+    store: ImageStore, tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deb = await _package(tmp_path, "tool", {"usr/bin/tool": ("#!/bin/sh\n", 0o755), "etc/tool": ("theirs", 0o644)}, {})
+
+    async def downloaded(names: list[str], folder: str, *, dependencies: bool) -> list[str]:
+        return [shutil.copy(deb, folder)]
+
+    monkeypatch.setattr(packages, "download", downloaded)
+    for name, text in (("etc/tool", "mine"), ("bin/start", "#!/bin/sh\n"), ("usr/share/man/page", "kept")):
+        (tmp_path / "over" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "over" / name).write_text(text)
+    image = await create_from_packages(store, "tool", ["tool"], rootfs=str(tmp_path / "over"))
+    await store.mount(image.id, "c1", str(root))
+    assert (root / "etc/tool").read_text() == "mine" and (root / "usr/share/man/page").read_text() == "kept"
+    assert (root / "bin/tool").exists() and (root / "usr/bin/start").exists()
+    (tmp_path / "not-a-tar").write_text("x" * 2000)
+    with pytest.raises(ImageError, match="not-a-tar cannot be an image"):
+        await create_from_packages(store, "tool", ["tool"], rootfs=str(tmp_path / "not-a-tar"))
+    with pytest.raises(ImageError, match="nowhere: no such file or directory"):
+        await create_from_packages(store, "tool", ["tool"], rootfs="/nowhere")
+
+
 @pytest.mark.parametrize("names", [[], ["--evil"], ["a b"], ["x;y"]])
 async def test_names_of_packages_are_checked(store: ImageStore, names: list[str]) -> None:
     with pytest.raises(ImageError, match="package"):
