@@ -55,13 +55,20 @@ def set_up(config: ClusterConfig, paths: Layout) -> None:
 
 
 def enter_node(config: ClusterConfig, index: int) -> None:
-    """Move this process into the network namespace of its node, if it has one of its own."""
+    """Move this process into the network of its node, if it has one of its own, and give it the node's host name.
+
+    Pods on the node's network have its host name too, and tell nodes apart by it.
+    """
     if config.nodes == 1:
         return
     from podling.network import netns
     from podling.network.node_network import NodeNetwork
+    from podling.runtime import syscalls
 
-    netns.enter(NodeNetwork(node_network(config)).path(config.node_names[index]))
+    name = config.node_names[index]
+    netns.enter(NodeNetwork(node_network(config)).path(name))
+    syscalls.unshare(syscalls.CLONE_NEWUTS)
+    syscalls.sethostname(name)
 
 
 def places(node: core_v1.Node) -> list[tuple[str, str]]:

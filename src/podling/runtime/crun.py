@@ -82,22 +82,26 @@ class OciCli:
 
 
 class HybridPin:
-    """The mount namespace without the version 2 mount, pinned at `directory`/mnt.
+    """The mount namespace without the version 2 mount, pinned in `directory`, where the link `mnt` leads to it.
 
     Mounts of the machine that are not shared are copied when the namespace is made and not followed afterwards, so it
     is made anew when those have changed. Its propagation is otherwise untouched: what is mounted under a shared mount
     (volumes, root file systems) appears on both sides.
+
+    Commands that were given `prefix` may enter only after that: so a new namespace takes the link over in one step, and
+    the one before stays until the next is made.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._file = directory / "mnt"
+        self._link = directory / "mnt"
+        self._generation = 0
         self._seen: frozenset[str] | None = None
         # The kernel says whether the table has changed since it was last asked: cheaper than reading it each time.
         self._table = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
         self._changes = select.poll()
         self._changes.register(self._table, select.POLLPRI | select.POLLERR)
-        self._nsenter: Sequence[str] = (shutil.which("nsenter") or "/usr/bin/nsenter", f"--mount={self._file}")
+        self._nsenter: Sequence[str] = (shutil.which("nsenter") or "/usr/bin/nsenter", f"--mount={self._link}")
 
     def prefix(self) -> list[str]:
         """What to put before a command, so that it runs in the namespace."""
@@ -115,16 +119,25 @@ class HybridPin:
         if self._seen is None:
             # A namespace cannot be pinned in a mount that would propagate into the namespace itself.
             self._directory.mkdir(parents=True, exist_ok=True)
-            mounts.unmount(str(self._file))
             mounts.unmount(str(self._directory))
             mounts.mount(str(self._directory), str(self._directory), flags=mounts.BIND)
             mounts.mount("none", str(self._directory), flags=mounts.PRIVATE)
-        else:
-            mounts.unmount(str(self._file))
-        self._file.touch()
-        syscalls.in_fresh_thread(self._hide_and_pin)
+        self._generation += 1
+        file = self._pinned(self._generation)
+        file.touch()
+        syscalls.in_fresh_thread(lambda: self._hide_and_pin(file))
+        new = self._directory / "new"
+        new.unlink(missing_ok=True)
+        new.symlink_to(file.name)
+        new.rename(self._link)
+        old = self._pinned(self._generation - 2)
+        mounts.unmount(str(old))
+        old.unlink(missing_ok=True)
 
-    def _hide_and_pin(self) -> None:
+    def _pinned(self, generation: int) -> Path:
+        return self._directory / f"mnt.{generation}"
+
+    def _hide_and_pin(self, file: Path) -> None:
         machine = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
         try:
             syscalls.unshare(syscalls.CLONE_NEWNS)
@@ -135,7 +148,7 @@ class HybridPin:
             inside = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
             try:
                 syscalls.setns(machine, syscalls.CLONE_NEWNS)
-                mounts.mount(f"/proc/self/fd/{inside}", str(self._file), flags=mounts.BIND)
+                mounts.mount(f"/proc/self/fd/{inside}", str(file), flags=mounts.BIND)
             finally:
                 os.close(inside)
         finally:

@@ -38,6 +38,9 @@ _IMPERSONATION = "impersonate-"
 #: A bearer token as a WebSocket subprotocol.
 _BEARER = "base64url.bearer.authorization.k8s.io."
 
+#: What a proxied server may not grant: the page of another site would speak with this server's clients' rights.
+_CORS = tuple(f"Access-Control-Allow-{what}" for what in ("Credentials", "Headers", "Methods", "Origin"))
+
 CHUNK = 64 * 1024
 #: The largest page whose links are rewritten; larger ones pass unchanged.
 LARGEST_PAGE = 8 * 1024 * 1024
@@ -390,7 +393,9 @@ async def copy_answer(
     request: web.BaseRequest, answer: aiohttp.ClientResponse, destination: Destination, prefix: str
 ) -> web.StreamResponse:
     headers = CIMultiDict(upstream.end_to_end(answer.headers.items()))
-    rewrite = rewriter(destination, prefix, request)
+    for name in _CORS:
+        headers.popall(name, None)
+    rewrite = rewriter(destination, prefix, request.headers.get("Host", ""))
     if "Location" in headers:
         headers["Location"] = rewrite(headers["Location"])
     if answer.content_type == "text/html" and request.method != "HEAD":
@@ -427,20 +432,24 @@ async def _page(answer: aiohttp.ClientResponse) -> bytes | None:
     return data
 
 
-def rewriter(destination: Destination, prefix: str, request: web.BaseRequest) -> Callable[[str], str]:
-    """Makes the links of a page lead through the proxy: absolute paths, and URLs of the destination itself."""
-    host = request.headers.get("Host", "")
-    scheme = "https" if request.secure else "http"
+def rewriter(destination: Destination, prefix: str, asked_host: str) -> Callable[[str], str]:
+    """Makes the links of a page lead through the proxy: absolute paths, and URLs of the destination itself.
+
+    They become paths without a host: whoever asked may know this server by another name. Only links that name the host
+    of the request itself (`asked_host`) keep it.
+    """
 
     def rewrite(link: str) -> str:
         try:
             url = urlsplit(link)
         except ValueError:
             return link
-        if (url.netloc and url.netloc not in (destination.authority, destination.host)) or not url.path.startswith("/"):
+        known = ("", asked_host, destination.authority, destination.host)
+        if url.netloc not in known or not url.path.startswith("/"):
             return link
         path = url.path if url.path.startswith(f"{prefix}/") else f"{prefix}{url.path}"
-        return urlunsplit((scheme, host, path, url.query, url.fragment)) if host else path
+        scheme, host = (url.scheme, url.netloc) if url.netloc == asked_host else ("", "")
+        return urlunsplit((scheme, host, path, url.query, url.fragment))
 
     return rewrite
 
