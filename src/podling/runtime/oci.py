@@ -62,6 +62,9 @@ logger = log.get(__name__)
 #: What containerd says of a container whose process could not be started.
 _START_FAILED = 128
 
+#: Names of runtime handlers that mean this runtime. Another one promises another kind of isolation.
+_HANDLERS = frozenset({"", "crun", "runc"})
+
 _STATES = {
     Phase.MAKING: ContainerState.CREATED,
     Phase.CREATED: ContainerState.CREATED,
@@ -187,6 +190,8 @@ class OciRuntime(Containers):
             raise NotFound(f'an error occurred when try to find sandbox "{sandbox_id}": not found') from None
 
     async def run_sandbox(self, config: SandboxConfig) -> str:
+        if config.runtime_handler not in _HANDLERS:
+            raise RuntimeFailure(f'no runtime for "{config.runtime_handler}" is configured')
         sandbox_id = secrets.token_hex(32)
         record = SandboxRecord(
             id=sandbox_id,

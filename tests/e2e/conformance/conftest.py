@@ -10,7 +10,7 @@ import pytest
 
 from podling.cluster.pki import Pki
 from tests.e2e.conformance.client import Api, Namespace
-from tests.e2e.conformance.pods import AGNHOST, BUSYBOX
+from tests.e2e.conformance.pods import AGNHOST, AS_USER, BUSYBOX, ENTRY
 from tests.e2e.harness import kubectls, podling
 
 OPTIONS = ["--name", "duo", "--nodes", "2", "--port", "17643", "--node-cidr", "10.217.0.0/24"]
@@ -19,7 +19,7 @@ PACKAGES = ("busybox-static", "python3-minimal", "libpython3.11-stdlib", "python
 
 
 def make_images(directory: Path, work: Path) -> None:
-    """The stand-in for agnhost, with a certificate for its HTTPS servers, and busybox."""
+    """The stand-in for agnhost, with a certificate for its HTTPS servers, and three of busybox."""
     rootfs = work / "agnhost"
     shutil.copytree(Path(__file__).parent / "agnhost", rootfs)
     pair = Pki(work / "pki").serving("localhost", "localhost", dns=("localhost",))
@@ -28,7 +28,12 @@ def make_images(directory: Path, work: Path) -> None:
     packages = [word for name in PACKAGES for word in ("--package", name)]
     what = ["--entrypoint", "agnhost", "--cmd", "pause"]
     podling(directory, "image", "create", AGNHOST, *packages, "--dependencies", "--rootfs", str(rootfs), *what)
-    podling(directory, "image", "create", BUSYBOX, "--package", "busybox-static")
+    for name, *more in (
+        (BUSYBOX,),
+        (ENTRY, "--entrypoint", "echo", "entry", "--cmd", "from", "the", "image"),
+        (AS_USER, "--user", "www-data"),
+    ):
+        podling(directory, "image", "create", name, "--package", "busybox-static", *more)
 
 
 @pytest.fixture(scope="session")

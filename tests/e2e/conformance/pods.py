@@ -8,6 +8,10 @@ Object = dict[str, Any]
 
 AGNHOST = "localhost/agnhost:1"
 BUSYBOX = "localhost/busybox:1"
+#: Busybox with the entry point `echo entry` and the arguments `from the image`.
+ENTRY = "localhost/entry:1"
+#: Busybox that runs as www-data, 33.
+AS_USER = "localhost/user:1"
 
 
 def agnhost(*args: str, name: str = "c", **fields: Any) -> Object:

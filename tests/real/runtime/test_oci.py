@@ -176,6 +176,15 @@ def test_bad_sysctl_leaves_nothing_behind(node: Callable[[Body], None]) -> None:
     node(body)
 
 
+def test_another_kind_of_isolation_is_not_promised(node: Callable[[Body], None]) -> None:
+    async def body(h: OciHarness) -> None:
+        with pytest.raises(RuntimeFailure, match='no runtime for "gvisor" is configured'):
+            await h.runtime.run_sandbox(h.sandbox_config(runtime_handler="gvisor"))
+        assert await h.runtime.run_sandbox(h.sandbox_config(runtime_handler="runc"))
+
+    node(body)
+
+
 def test_host_namespaces(node: Callable[[Body], None]) -> None:
     async def body(h: OciHarness) -> None:
         config = {"host_network": True, "host_ipc": True, "host_pid": True}
