@@ -178,6 +178,7 @@ class Kubelet:
             self._found.setdefault(sandbox.uid, []).append(sandbox)
             self.shared.owners[sandbox.id] = sandbox.uid
         self._pods.add_handler(on_add=self._pod_added, on_update=self._pod_updated, on_delete=self._pod_deleted)
+        self._nodes.add_handler(on_add=self.reporter.observe, on_update=lambda _, new: self.reporter.observe(new))
         self._spawn("runtime events", self._follow_runtime)
         self._spawn("node status", self.reporter.run)
         lease = NodeLease(self.client, config.node_name, duration=config.lease_duration, period=config.lease_period)

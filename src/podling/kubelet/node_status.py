@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -149,10 +149,9 @@ def _condition(
 
 
 def status(config: KubeletConfig, state: State, old: core_v1.NodeStatus | None, now: datetime) -> core_v1.NodeStatus:
-    """The node's status. Resources that others advertise (extended ones) stay."""
+    """The node's status. Resources that others advertise (extended ones) stay, and all of them can be used."""
     known = old or core_v1.NodeStatus()
-    extended = {n: v for n, v in (known.capacity or {}).items() if "/" in n and n not in state.capacity}
-    usable = {n: v for n, v in (known.allocatable or {}).items() if n in extended}
+    extended = {n: v for n, v in _extended(known.capacity).items() if n not in state.capacity}
     handler = core_v1.NodeRuntimeHandler(
         name="", features=core_v1.NodeRuntimeHandlerFeatures(recursive_read_only_mounts=True, user_namespaces=False)
     )
@@ -160,7 +159,7 @@ def status(config: KubeletConfig, state: State, old: core_v1.NodeStatus | None, 
         known,
         addresses=addresses(config),
         capacity={**state.capacity, **extended},
-        allocatable={**state.allocatable, **extended, **usable},
+        allocatable={**state.allocatable, **extended},
         conditions=conditions(state, known.conditions, now),
         daemon_endpoints=core_v1.NodeDaemonEndpoints(kubelet_endpoint=core_v1.DaemonEndpoint(port=config.port)),
         features=core_v1.NodeFeatures(supplemental_groups_policy=True),
@@ -168,6 +167,10 @@ def status(config: KubeletConfig, state: State, old: core_v1.NodeStatus | None, 
         node_info=state.machine.info,
         runtime_handlers=[handler],
     )
+
+
+def _extended(amounts: Mapping[str, str] | None) -> dict[str, str]:
+    return {name: amount for name, amount in (amounts or {}).items() if "/" in name}
 
 
 def changed(old: core_v1.NodeStatus, new: core_v1.NodeStatus) -> bool:
@@ -210,6 +213,14 @@ class NodeReporter:
         """Something about the node has changed."""
         self._kick.set()
 
+    def observe(self, node: core_v1.Node) -> None:
+        """The node as the API server has it by now. What others added to its capacity becomes usable at once."""
+        if self._node is None or not _newer(node, self._node):
+            return
+        self._node = node
+        if node.status is not None and _extended(node.status.capacity) != _extended(node.status.allocatable):
+            self.kick()
+
     async def run(self) -> None:
         """Until cancelled."""
         delay = RETRY_FIRST
@@ -240,7 +251,7 @@ class NodeReporter:
         due = clock.elapsed() - self._reported >= self._config.status_report_period
         if not changed(known, made) and not due and self._reported:
             return
-        self._node = await self._client.patch(
+        written = await self._client.patch(
             core_v1.Node,
             self._config.node_name,
             None,
@@ -248,6 +259,8 @@ class NodeReporter:
             type=PatchType.STRATEGIC,
             subresource="status",
         )
+        if _newer(written, self._node):
+            self._node = written
         self._reported = clock.elapsed() or 1e-9
         self._tell(known, made)
 
@@ -278,6 +291,10 @@ class NodeReporter:
             if reason is not None and before.get(condition.type) != condition.status:
                 text = f"Node {self._config.node_name} status is now: {reason}"
                 self._recorder.event(node_reference(self._config.node_name), NORMAL, reason, text)
+
+
+def _newer(node: core_v1.Node, than: core_v1.Node) -> bool:
+    return int(node.metadata.resource_version or 0) > int(than.metadata.resource_version or 0)
 
 
 def node_reference(name: str) -> core_v1.ObjectReference:

@@ -99,8 +99,9 @@ class PodWorker(PodTerminator):
 
     @property
     def uses_resources(self) -> bool:
-        """Whether the pod counts against the node's capacity."""
-        return self.state in (State.SYNCING, State.TERMINATING) and not pods.is_terminal(self.pod.status)
+        """Whether it counts against the node's capacity. The room of a pod deleted by force is others' at once."""
+        acting = not self._removed and self.state in (State.SYNCING, State.TERMINATING)
+        return acting and not pods.is_terminal(self.pod.status)
 
     async def close(self) -> None:
         """Let go of the pod; its containers run on."""
@@ -195,7 +196,7 @@ class PodWorker(PodTerminator):
             self.admitted = True
             return True
         self._shared.tell(self.pod, "Warning", rejection.reason, rejection.message)
-        self._verdict = Verdict(rejection.reason, f"Pod was rejected: {rejection.message}")
+        self._verdict = Verdict(rejection.reason, f"Pod was rejected: {rejection.message}", rejected=True)
         return False
 
     async def _resize(self) -> None:

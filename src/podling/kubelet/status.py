@@ -24,11 +24,12 @@ OWNED = frozenset({
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """The pod is over, whatever its containers say: evicted, rejected, out of time."""
+    """The pod is over, whatever its containers say: evicted, out of time, or `rejected` before it ever began."""
 
     reason: str
     message: str
     condition: core_v1.PodCondition | None = None
+    rejected: bool = False
 
 
 def pod_status(
@@ -46,6 +47,8 @@ def pod_status(
     pod, old = facts.pod, facts.old
     generation = generation if generation is not None else pod.metadata.generation
     spec = pod.spec
+    if verdict is not None and verdict.rejected:
+        return _rejected(facts, verdict, generation, now)
     made = core_v1.PodStatus(
         qos_class=pods.qos_class(pod),
         start_time=old.start_time or times.format(now),
@@ -66,6 +69,19 @@ def pod_status(
     _set_pod_resources(pod, made)
     made.conditions = _conditions(facts, made, verdict, resize_conditions, generation, now)
     return made
+
+
+def _rejected(facts: Facts, verdict: Verdict, generation: int | None, now: datetime) -> core_v1.PodStatus:
+    """Of a pod that the node does not take there is nothing to tell but why (kubelet.go, rejectPod)."""
+    return core_v1.PodStatus(
+        qos_class=pods.qos_class(facts.pod),
+        start_time=facts.old.start_time or times.format(now),
+        observed_generation=generation,
+        phase="Failed",
+        reason=verdict.reason,
+        message=verdict.message,
+        conditions=_of_others(facts.pod),
+    )
 
 
 def _set_phase(facts: Facts, made: core_v1.PodStatus, verdict: Verdict | None, *, terminating: bool) -> None:
@@ -205,8 +221,7 @@ def _conditions(
     now: datetime,
 ) -> list[core_v1.PodCondition]:
     pod, old = facts.pod, facts.old
-    # Conditions of others (readiness gates, scheduler, evictions) live in the API object; ours in the last status.
-    made_conditions = [c for c in (pod.status.conditions if pod.status else None) or () if c.type not in OWNED]
+    made_conditions = _of_others(pod)
     disruption = verdict.condition if verdict is not None else None
     disruption = disruption or conditions.find(old.conditions, "DisruptionTarget")
     if disruption is not None:
@@ -224,6 +239,11 @@ def _conditions(
     for condition in own:
         conditions.stamp(condition, old.conditions, generation, now)
     return made_conditions + own
+
+
+def _of_others(pod: core_v1.Pod) -> list[core_v1.PodCondition]:
+    """Conditions of others (readiness gates, scheduler, evictions) live in the API object; ours in the last status."""
+    return [c for c in (pod.status.conditions if pod.status else None) or () if c.type not in OWNED]
 
 
 def phase(

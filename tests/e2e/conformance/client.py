@@ -105,7 +105,7 @@ class Namespace:
         eventually(lambda: self.get("serviceaccounts", "default") and self.get("configmaps", "kube-root-ca.crt"))
 
     def close(self) -> None:
-        self.api.request("DELETE", self.path("pods"), gracePeriodSeconds=0)
+        self.api.request("DELETE", self.path("pods"))
         self.api.request("DELETE", f"/api/v1/namespaces/{self.name}")
 
     def path(self, plural: str, name: str = "", sub: str = "") -> str:

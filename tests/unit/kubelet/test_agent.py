@@ -198,6 +198,28 @@ def test_the_node_is_registered_ready_at_once(tmp_path: Path) -> None:
     run(main)
 
 
+def test_resources_that_others_advertise_become_usable_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with Node(tmp_path) as node:
+            await asyncio.sleep(1)
+
+            async def advertise(**fields: Any) -> core_v1.NodeStatus:
+                await node.client.patch(core_v1.Node, "node-1", None, {"status": fields}, subresource="status")
+                await asyncio.sleep(1)
+                status = (await node.client.get(core_v1.Node, "node-1")).status
+                assert status is not None
+                return status
+
+            for amount in ("5", "3"):
+                status = await advertise(capacity={"example.com/gadget": amount})
+                assert (status.allocatable or {})["example.com/gadget"] == amount
+            status = await advertise(capacity={"example.com/gadget": None})
+            assert "example.com/gadget" not in {**(status.capacity or {}), **(status.allocatable or {})}
+            assert (status.allocatable or {})["memory"] == "8Gi"
+
+    run(main)
+
+
 def test_the_lease_is_renewed_and_the_status_written_rarely(tmp_path: Path) -> None:
     async def main() -> None:
         async with Node(tmp_path) as node:

@@ -353,7 +353,21 @@ def test_pods_that_do_not_fit_are_rejected(tmp_path: Path, spec: dict[str, Any],
             await node.create(pod("web", **spec))
             status = await node.until_phase("web", "Failed", 10)
             assert (status.reason, status.message) == (reason, message)
-            assert not node.machine.sandboxes
+            assert not status.container_statuses and not node.machine.sandboxes
+
+    run(main)
+
+
+def test_a_pod_that_was_deleted_by_force_takes_no_room(tmp_path: Path) -> None:
+    async def main() -> None:
+        large = {"name": "app", "resources": {"requests": {"cpu": "3"}}}
+        behaviours = {"app": Behaviour(ignores_stop_signal=True)}
+        async with Node(tmp_path, behaviours=behaviours) as node:
+            await node.create(pod("first", large))
+            await node.until_ready("first")
+            await node.client.delete(core_v1.Pod, "first", "default", grace_period_seconds=0)
+            await node.create(pod("second", large))
+            await node.until_ready("second", 10)
 
     run(main)
 
