@@ -13,6 +13,7 @@ import msgspec
 from podling import clock, log
 from podling.api import core_v1, errors, meta_v1, times
 from podling.api.errors import StatusError
+from podling.api.scalars import Quantity
 from podling.api.struct import clone, to_dict
 from podling.client.base import Client, PatchType
 from podling.client.events import NORMAL, Recorder
@@ -169,7 +170,7 @@ def status(config: KubeletConfig, state: State, old: core_v1.NodeStatus | None, 
     )
 
 
-def _extended(amounts: Mapping[str, str] | None) -> dict[str, str]:
+def _extended(amounts: Mapping[str, Quantity] | None) -> dict[str, Quantity]:
     return {name: amount for name, amount in (amounts or {}).items() if "/" in name}
 
 
