@@ -20,7 +20,7 @@ from podling.api import apiregistration_v1 as v1
 from podling.api import core_v1, discovery_v1, meta_v1
 from podling.apiserver.aggregation import remote
 from podling.apiserver.server import HttpServer, tls_context
-from podling.client.http import _load_pair
+from podling.client.http import load_pair
 from podling.cluster import certificates, pki
 from podling.cluster.config import ClusterConfig
 from podling.cluster.control_plane import ControlPlane
@@ -62,7 +62,7 @@ class World:
     def session(self, user: str, *groups: str) -> aiohttp.ClientSession:
         pair = self.pki.client(user, user, groups)
         context = ssl.create_default_context(cadata=self.pki.ca.certificate.decode())
-        _load_pair(context, pair.certificate, pair.key)
+        load_pair(context, pair.certificate, pair.key)
         return aiohttp.ClientSession(
             f"https://127.0.0.1:{self.port}",
             connector=aiohttp.TCPConnector(ssl=context),

@@ -68,11 +68,11 @@ def ssl_context(config: Config) -> ssl.SSLContext | None:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     if config.cert and config.key:
-        _load_pair(context, config.cert, config.key)
+        load_pair(context, config.cert, config.key)
     return context
 
 
-def _load_pair(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
+def load_pair(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
     """OpenSSL takes a certificate and its key from files only; ours live as long as the call."""
     with tempfile.NamedTemporaryFile(prefix="podling-", suffix=".pem") as file:
         file.write(cert + b"\n" + key)

@@ -183,7 +183,7 @@ async def test_tls_with_a_client_certificate_and_an_own_ca() -> None:
     cert, key = _certificate("127.0.0.1", ca_cert, ca_key)
     user_cert, user_key = _certificate("jane", ca_cert, ca_key)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    http._load_pair(server, cert, key)
+    http.load_pair(server, cert, key)
     server.verify_mode = ssl.CERT_REQUIRED
     server.load_verify_locations(cadata=ca_cert.decode())
 

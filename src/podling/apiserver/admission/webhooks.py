@@ -9,7 +9,7 @@ import asyncio
 import base64
 import binascii
 import json
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -27,6 +27,9 @@ from podling.apiserver.authz.attributes import decided
 from podling.apiserver.core import Core
 from podling.apiserver.served import Served
 from podling.machinery import json_patch, schema
+
+if TYPE_CHECKING:
+    from podling.apiserver.admission.webhook_credentials import Credentials
 
 LOG = log.get(__name__)
 
@@ -64,12 +67,18 @@ class WebhookPlugin(Plugin):
     kind: type[Any]
     active = False
 
-    def __init__(self, app: Core) -> None:
+    def __init__(self, app: Core, credentials: Credentials | None = None) -> None:
         super().__init__(app)
         self._configurations: dict[str, Any] = {}
         self._hooks: list[Hook] | None = []
-        self._caller = Caller(app)
+        self._caller = Caller(app, credentials)
         app.observe(self.kind, self._observe)
+
+    @classmethod
+    def parse(cls, document: dict[str, Any]) -> Credentials:
+        from podling.apiserver.admission.webhook_credentials import parse
+
+        return parse(document)
 
     async def close(self) -> None:
         await self._caller.close()

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     import aiohttp
 
     from podling.api.admissionregistration_v1 import WebhookClientConfig
+    from podling.apiserver.admission.webhook_credentials import Credentials
     from podling.apiserver.core import Core
+    from podling.client.kubeconfig import Config
 
 LOG = log.get(__name__)
 
@@ -41,8 +43,9 @@ class NoPlace(Exception):
 class Caller:
     """Calls webhooks, over kept connections. `close` when done."""
 
-    def __init__(self, app: Core) -> None:
+    def __init__(self, app: Core, credentials: Credentials | None = None) -> None:
         self._app = app
+        self._credentials = credentials
         self._session: aiohttp.ClientSession | None = None
         self._contexts: dict[str, ssl.SSLContext] = {}
 
@@ -55,13 +58,14 @@ class Caller:
         """The answer to a POST. Raises CallFailure."""
         url, name = address(config)
         shown = f'Post "{url}?timeout={_seconds(timeout)}"'
+        known = self._credentials.of(url) if self._credentials is not None else None
         try:
-            context = self._context(config.ca_bundle)
+            context = self._context(config.ca_bundle, known)
         except ValueError as error:
             raise CallFailure(f"unable to load root certificates: {error}") from None
         try:
             async with asyncio.timeout(timeout):
-                return await self._post(f"{url}?timeout={_seconds(timeout)}", name, body, context)
+                return await self._post(f"{url}?timeout={_seconds(timeout)}", name, body, context, _token(known))
         except TimeoutError:
             raise CallFailure(f"{shown}: context deadline exceeded") from None
         except CallFailure:
@@ -75,7 +79,7 @@ class Caller:
                 raise
             raise CallFailure(f"{shown}: {explain(error)}") from error
 
-    async def _post(self, url: str, name: str, body: bytes, context: ssl.SSLContext) -> bytes:
+    async def _post(self, url: str, name: str, body: bytes, context: ssl.SSLContext, token: str) -> bytes:
         import aiohttp
 
         headers = {
@@ -83,6 +87,8 @@ class Caller:
             "Accept": "application/json",
             "User-Agent": "kube-apiserver-admission",
         }
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
         for attempt in (0, 1):
             try:
                 async with self._client().post(
@@ -112,9 +118,10 @@ class Caller:
             )
         return self._session
 
-    def _context(self, bundle: str | None) -> ssl.SSLContext:
-        """TLS that trusts the bundle, or what the system trusts."""
-        key = hashlib.sha256((bundle or "").encode()).hexdigest()
+    def _context(self, bundle: str | None, known: Config | None) -> ssl.SSLContext:
+        """TLS that trusts the bundle, or what the system trusts, with the certificate that the server is to see."""
+        certificate = known.cert if known is not None else b""
+        key = hashlib.sha256((bundle or "").encode() + certificate).hexdigest()
         context = self._contexts.get(key)
         if context is None:
             context = ssl.create_default_context()
@@ -124,6 +131,10 @@ class Caller:
                     context.load_verify_locations(cadata=base64.b64decode(bundle).decode())
                 except (ssl.SSLError, binascii.Error, UnicodeDecodeError) as error:
                     raise ValueError(str(error)) from None
+            if known is not None and known.cert and known.key:
+                from podling.client.http import load_pair
+
+                load_pair(context, known.cert, known.key)
             if len(self._contexts) > 256:
                 self._contexts.clear()
             self._contexts[key] = context
@@ -202,6 +213,17 @@ def address(config: WebhookClientConfig) -> tuple[str, str]:
         return f"https://{name}:{service.port or 443}/{path.lstrip('/')}".rstrip("/"), name
     url = config.url or ""
     return url, urlsplit(url).hostname or ""
+
+
+def _token(known: Config | None) -> str:
+    """The bearer token for a webhook. Raises CallFailure."""
+    if known is None or not known.token_file:
+        return known.token if known is not None else ""
+    try:
+        with open(known.token_file) as file:
+            return file.read().strip()
+    except OSError as error:
+        raise CallFailure(f"{known.token_file} can't be read: {error.strerror}") from None
 
 
 def _seconds(timeout: float) -> str:

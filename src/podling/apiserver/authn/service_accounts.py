@@ -37,6 +37,7 @@ WARN_ONLY_SECONDS = 3607
 EXTENDED_SECONDS = 365 * 24 * 3600
 
 _VERIFIED_KEPT = 4096
+_INVALID_SINCE = "kubernetes.io/legacy-token-invalid-since"
 
 
 class InvalidToken(Exception):
@@ -338,6 +339,12 @@ class TokenValidator:
             raise InvalidToken("service account token has been invalidated")
         if base64.b64decode((secret.data or {}).get("token", "")).decode("utf-8", "replace") != token:
             raise InvalidToken("service account token has been invalidated")
+        if (secret.metadata.labels or {}).get(_INVALID_SINCE):
+            raise InvalidToken(
+                f"the token in secret {namespace}/{secret_name} for service account {namespace}/{name} has been marked "
+                "invalid. Use tokens from the TokenRequest API or manually created secret-based tokens, or remove the "
+                f"'{_INVALID_SINCE}' label from the secret to temporarily allow use of this token"
+            )
         self._account(namespace, name, uid)
         return User(names.account_user(namespace, name), with_authenticated(names.account_groups(namespace)), uid)
 

@@ -10,9 +10,11 @@ from podling.api import authentication_v1, authorization_v1, errors
 from podling.api.errors import FieldError
 from podling.api.request import User
 from podling.api.struct import clone, encode
+from podling.apiserver.authz import selector_attributes
 from podling.apiserver.authz.attributes import Attributes, settled
 from podling.apiserver.authz.authorizer import Authorizer
 from podling.apiserver.authz.rbac import RulesOfUser, aggregate
+from podling.machinery.validation import Path
 
 GROUP = "authorization.k8s.io"
 
@@ -136,21 +138,9 @@ def attributes_of(
         subresource=wanted.subresource or "",
         namespace=wanted.namespace or "",
         name=wanted.name or "",
-        field_selector=_selector(wanted.field_selector),
-        label_selector=_selector(wanted.label_selector),
+        field_selector=selector_attributes.text(wanted.field_selector),
+        label_selector=selector_attributes.text(wanted.label_selector),
     )
-
-
-def _selector(
-    selector: authorization_v1.FieldSelectorAttributes | authorization_v1.LabelSelectorAttributes | None,
-) -> str:
-    """The requirements that pin a value, in the form of a query parameter: others never widen what is allowed."""
-    if selector is None:
-        return ""
-    if selector.raw_selector:
-        return selector.raw_selector
-    pins = [r for r in selector.requirements or () if r.operator == "In" and len(r.values or ()) == 1]
-    return ",".join(f"{r.key}={(r.values or [''])[0]}" for r in pins)
 
 
 def _subject(spec: authorization_v1.SubjectAccessReviewSpec) -> User:
@@ -180,6 +170,7 @@ def _findings(obj: AccessReview) -> list[FieldError]:
     if spec.resource_attributes is None and spec.non_resource_attributes is None:
         body = "Invalid value: null: exactly one of nonResourceAttributes or resourceAttributes must be specified"
         findings.append(FieldError("FieldValueInvalid", "spec.resourceAttributes", body))
+    findings += selector_attributes.findings(spec.resource_attributes, Path("spec").child("resourceAttributes"))
     if isinstance(spec, authorization_v1.SubjectAccessReviewSpec) and not spec.user and not spec.groups:
         findings.append(
             FieldError(
