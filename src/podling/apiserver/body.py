@@ -2,34 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
 from typing import Any
 
 from podling.api.errors import FieldError, StatusError, bad_request, invalid
-from podling.api.request import Request
-from podling.api.struct import to_dict
 from podling.apiserver.call import Call
 from podling.apiserver.codec import Codec
-from podling.apiserver.negotiate import CBOR, JSON, PROTOBUF, YAML, supported, unsupported
+from podling.apiserver.content import decoded, load, media_type
+from podling.apiserver.negotiate import JSON, PROTOBUF, supported, unsupported
 from podling.machinery import schema
-
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_CONTENT_TYPE = re.compile(
-    rf'\s*({_TOKEN}/{_TOKEN})\s*(?:;\s*{_TOKEN}\s*=\s*(?:{_TOKEN}|"(?:[^"\\]|\\.)*")\s*)*;?\s*', re.ASCII
-)
-
-
-def media_type(request: Request) -> str:
-    """The body's type without parameters; JSON if the request does not say, "" if it is none."""
-    header = request.headers.get("content-type", "")
-    return _media_type(header) if header else JSON
-
-
-@lru_cache(maxsize=256)
-def _media_type(header: str) -> str:
-    found = _CONTENT_TYPE.fullmatch(header)
-    return found[1].lower() if found else ""
 
 
 def check_media(call: Call, *, custom: bool = False) -> None:
@@ -39,34 +19,6 @@ def check_media(call: Call, *, custom: bool = False) -> None:
         forms = tuple(form for form in forms if form != PROTOBUF)
     if call.request.obj is None and media_type(call.request) not in forms:
         raise unsupported(forms)
-
-
-def load(request: Request, kind: str = "", version: str = "") -> Any:
-    """The body as dicts and lists; duplicate keys are marked. StatusError 400."""
-    if request.obj is not None:
-        return request.obj if isinstance(request.obj, dict | list) else to_dict(request.obj)
-    try:
-        return _decoded(request, kind, version)
-    except schema.DecodeError as error:
-        raise bad_request(str(error)) from None
-
-
-def _decoded(request: Request, kind: str, version: str) -> Any:
-    """What the bytes say; kind and version are these where protobuf leaves them out. Raises schema.DecodeError."""
-    media = media_type(request)
-    if media in (YAML, "application/apply-patch+yaml"):
-        from podling.apiserver.wire import yaml
-
-        return yaml.decode(request.body)
-    if media in (CBOR, "application/apply-patch+cbor"):
-        from podling.apiserver.wire import cbor
-
-        return cbor.decode(request.body)
-    if media == PROTOBUF:
-        from podling.apiserver.wire import protobuf
-
-        return protobuf.decode(request.body, kind, version)
-    return schema.parse(request.body)
 
 
 def has_duplicates(value: Any) -> bool:
@@ -112,7 +64,7 @@ def _read(call: Call, codec: Codec, kind: str, api_version: str) -> Any:
             if wanted != "Ignore":
                 raw = schema.parse(request.body)
         else:
-            raw = _decoded(request, kind, api_version)
+            raw = decoded(request, kind, api_version)
             if not isinstance(raw, dict):
                 raise _unrecognized(kind, "couldn't get version/kind; json parse error: not an object", request.body)
             obj = codec.convert(raw)

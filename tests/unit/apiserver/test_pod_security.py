@@ -11,7 +11,8 @@ from podling.api import core_v1, meta_v1, struct
 from podling.api.errors import StatusError
 from podling.api.request import LOOPBACK, Request, User
 from podling.apiserver.admission import base
-from podling.apiserver.admission.pod_security import Configuration, PodSecurity, significant
+from podling.apiserver.admission.pod_security import PodSecurity, significant
+from podling.apiserver.admission.pod_security_config import Configuration
 
 PREFIX = "pod-security.kubernetes.io/"
 PRIVILEGED = 'privileged (container "c" must not set securityContext.privileged=true)'

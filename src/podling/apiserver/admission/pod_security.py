@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import msgspec
-
 from podling import clock
 from podling.api import core_v1, errors, meta_v1
 from podling.api.errors import StatusError
 from podling.apiserver.admission.base import CREATE, UPDATE, Attributes, Plugin
+from podling.apiserver.admission.pod_security_config import Configuration, parse
 from podling.apiserver.core import Core
 from podling.machinery.pod_security import policy
 from podling.machinery.pod_security.check import AnyContainer, Forbidden
@@ -34,15 +33,6 @@ MOST_PODS = 3000
 MOST_SECONDS = 1.0
 
 
-class Configuration(msgspec.Struct, frozen=True, kw_only=True):
-    """Upstream's PodSecurityConfiguration: what namespaces without labels get, and who is exempt from all of it."""
-
-    defaults: Policy = Policy()
-    usernames: frozenset[str] = frozenset()
-    runtime_classes: frozenset[str] = frozenset()
-    namespaces: frozenset[str] = frozenset()
-
-
 class PodSecurity(Plugin):
     name = "PodSecurity"
     resources = frozenset(("pods", "namespaces")) | _TEMPLATES
@@ -55,8 +45,6 @@ class PodSecurity(Plugin):
 
     @classmethod
     def parse(cls, document: dict[str, Any]) -> Configuration:
-        from podling.apiserver.admission.pod_security_config import parse
-
         return parse(document)
 
     def handles(self, attributes: Attributes) -> bool:

@@ -9,10 +9,18 @@ from typing import Any, Literal
 import msgspec
 
 from podling.api import names
-from podling.apiserver.admission.pod_security import Configuration
 from podling.machinery.pod_security import policy
 from podling.machinery.pod_security.policy import LevelVersion, Policy
 from podling.machinery.validation import Findings, Path, duplicate, invalid
+
+
+class Configuration(msgspec.Struct, frozen=True, kw_only=True):
+    """Upstream's PodSecurityConfiguration: what namespaces without labels get, and who is exempt from all of it."""
+
+    defaults: Policy = Policy()
+    usernames: frozenset[str] = frozenset()
+    runtime_classes: frozenset[str] = frozenset()
+    namespaces: frozenset[str] = frozenset()
 
 
 class _Exemptions(msgspec.Struct, rename="camel", forbid_unknown_fields=True):

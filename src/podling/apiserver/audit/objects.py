@@ -9,7 +9,7 @@ import msgspec
 from podling.api import meta_v1
 from podling.api.errors import StatusError
 from podling.api.request import Request
-from podling.apiserver import body, present
+from podling.apiserver import content, present
 from podling.apiserver.answer import Answer
 from podling.apiserver.audit.event import ObjectReference, ResponseStatus
 from podling.apiserver.audit.event import as_json as as_json
@@ -42,12 +42,12 @@ def sent(request: Request) -> bytes | None:
     if not request.body:
         return None
     try:
-        if body.media_type(request) in _JSON_TYPES:
+        if content.media_type(request) in _JSON_TYPES:
             data = request.body
             if not data.isascii():
                 data.decode()
             return compact(bytes(_whole.decode(data)))
-        return as_json(body.load(request))
+        return as_json(content.load(request))
     except (msgspec.DecodeError, UnicodeDecodeError, StatusError):
         return None
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from podling import clock, log
 from podling.api import errors, meta_v1, times
@@ -21,8 +21,8 @@ from podling.apiserver.audit.latency import Latency
 if TYPE_CHECKING:
     from podling.api.request import Request, User
     from podling.apiserver.answer import Answer
-    from podling.apiserver.audit.auditor import Auditor
     from podling.apiserver.audit.event import Event
+    from podling.apiserver.audit.rules import Rules
     from podling.apiserver.negotiate import Media
     from podling.apiserver.request_info import RequestInfo
 
@@ -68,10 +68,21 @@ def spending(layer: str) -> Iterator[None]:
         trail.latency.spent(layer, clock.elapsed() - began)
 
 
+class Recorder(Protocol):
+    """Who takes the events of a trail (`auditor.Auditor`)."""
+
+    rules: Rules
+    #: Stands for the event of a request of which nothing is recorded.
+    nothing: Event
+
+    async def emit(self, event: Event) -> bool:
+        """Whether the backends took it."""
+
+
 class Trail:
     """Made when a request arrives, and the current one until it is left."""
 
-    def __init__(self, auditor: Auditor, info: RequestInfo, audit_id: str, begin: Callable[[], Event]) -> None:
+    def __init__(self, auditor: Recorder, info: RequestInfo, audit_id: str, begin: Callable[[], Event]) -> None:
         """`begin` makes the event, as far as it is known when the request arrives."""
         self._auditor = auditor
         self._begin = begin

@@ -13,7 +13,7 @@ import msgspec
 
 from podling.api import errors, meta_v1
 from podling.api.errors import StatusError, bad_request
-from podling.apiserver import body, managed_fields, metadata
+from podling.apiserver import body, content, managed_fields, metadata
 from podling.apiserver.answer import Answer
 from podling.apiserver.authz.attributes import Undecided
 from podling.apiserver.call import Call
@@ -78,8 +78,8 @@ def _field_manager(call: Call) -> str:
 def _intent(call: Call) -> dict[str, Any]:
     """What the author sent. StatusError 400."""
     request = call.request
-    if request.obj is not None or body.media_type(request) == CBOR_TYPE:
-        found = body.load(request)
+    if request.obj is not None or content.media_type(request) == CBOR_TYPE:
+        found = content.load(request)
     else:
         try:
             # JSON is YAML too, but is read much faster.

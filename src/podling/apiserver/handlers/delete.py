@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from podling.api import errors, meta_v1, times
 from podling.api.errors import FieldError, StatusError, bad_request, invalid
-from podling.apiserver import body, listing
+from podling.apiserver import body, content, listing
 from podling.apiserver.admission.base import DELETE, Attributes
 from podling.apiserver.answer import Answer
 from podling.apiserver.call import Call, check_dry_run, integer
@@ -217,7 +217,7 @@ def read_options(call: Call) -> meta_v1.DeleteOptions:
         options = request.obj
     elif request.body or request.obj:
         body.check_media(call)
-        data = body.load(request, "DeleteOptions", "v1")
+        data = content.load(request, "DeleteOptions", "v1")
         if not isinstance(data, dict):
             raise bad_request("decoded object cannot be converted to DeleteOptions")
         if data.get("kind") not in (None, "", "DeleteOptions"):

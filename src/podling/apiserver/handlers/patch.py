@@ -11,7 +11,7 @@ import msgspec
 
 from podling.api import errors, meta_v1
 from podling.api.errors import FieldError, StatusError, bad_request
-from podling.apiserver import body, metadata
+from podling.apiserver import body, content, metadata
 from podling.apiserver.answer import Answer
 from podling.apiserver.call import Call
 from podling.apiserver.codec import Codec
@@ -40,7 +40,7 @@ async def patch_facet(call: Call, facet: Facet) -> Answer:
         raise unsupported(supported)
     if kind in (apply.MEDIA_TYPE, apply.CBOR_TYPE):
         return await apply.apply(call, facet)
-    document = body.load(call.request)
+    document = content.load(call.request)
     wanted = body.directive(call.request.query, "PatchOptions")
     if "force" in call.request.query:
         finding = validation.forbidden(validation.Path("force"), "may not be specified for non-apply patch")

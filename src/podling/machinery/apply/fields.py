@@ -32,7 +32,7 @@ META_FIELDS = tuple(f for f in _META.fields if f.name in _OWNABLE)
 meta_values = attrgetter(*(f.attribute for f in META_FIELDS))
 
 
-def child(node: Node, name: str, *, root: bool) -> Node:
+def child_of(node: Node, name: str, *, root: bool) -> Node:
     return _META if root and name == "metadata" else node.child(name)
 
 
@@ -46,7 +46,7 @@ def _set_of(value: Object, node: Node, *, root: bool = False) -> Tree:
     for name, child in value.items():
         if root and name in ("apiVersion", "kind"):
             continue
-        inner = child(node, name, root=root).resolve(child)
+        inner = child_of(node, name, root=root).resolve(child)
         below = _set_below(child, inner)
         whole = child is None or (isinstance(child, dict) and not child) or name not in node.names
         if below is LEAF or whole:

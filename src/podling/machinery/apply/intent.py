@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from podling.machinery.apply.fields import Object, SchemaMismatch, items
+from podling.machinery.apply.fields import Object, SchemaMismatch, child_of, items
 from podling.machinery.field_set import Path, text
 from podling.machinery.merge_schema import Node
 
@@ -28,7 +28,7 @@ def _check(value: Any, node: Node, path: Path, found: list[str]) -> None:
             below = (*path, f"f:{name}")
             if not path and name in ("apiVersion", "kind"):
                 continue
-            inner = child(node, name, root=not path)
+            inner = child_of(node, name, root=not path)
             if not node.open and name not in node.names and (path or name != "metadata"):
                 found.append(f"{text(below)}: field not declared in schema")
                 return

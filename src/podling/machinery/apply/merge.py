@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from podling.machinery.apply.fields import Object, by_element, child, element_of, items
+from podling.machinery.apply.fields import Object, by_element, child_of, element_of, items
 from podling.machinery.merge_schema import Node
 
 
@@ -18,7 +18,7 @@ def merge(live: Any, intent: Any, node: Node, *, root: bool = False) -> Any:
         merged: Object = {}
         for name, value in live.items():
             if name in intent:
-                merged[name] = merge(value, intent[name], child(node, name, root=root))
+                merged[name] = merge(value, intent[name], child_of(node, name, root=root))
             else:
                 merged[name] = copy.deepcopy(value)
         for name, value in intent.items():

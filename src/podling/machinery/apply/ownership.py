@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from podling.machinery.apply.compare import Difference, compare
-from podling.machinery.apply.fields import META_FIELDS, NOTHING, Object, child, element_of, fields_of
+from podling.machinery.apply.fields import META_FIELDS, NOTHING, Object, child_of, element_of, fields_of
 from podling.machinery.apply.intent import check
 from podling.machinery.apply.managers import ApplyConflict, Conflict, Manager, Managers
 from podling.machinery.apply.merge import merge
@@ -132,7 +132,7 @@ def _name(tree: Tree, node: Node, *, root: bool = False) -> Tree:
             continue
         name = element[2:]
         is_field = element.startswith("f:")
-        inner = child(node, name, root=root) if is_field else node.item()
+        inner = child_of(node, name, root=root) if is_field else node.item()
         named = _name(below, inner)
         if is_field and (name in node.names or (root and name == "metadata")) and SELF not in named:
             named = {SELF: LEAF, **named}
@@ -155,7 +155,7 @@ def _without(value: Any, node: Node, paths: Tree, *, root: bool = False) -> Any:
             if below is None:
                 left[name] = child
             elif below and SELF not in below:
-                left[name] = _without(child, child(node, name, root=root).resolve(child), below)
+                left[name] = _without(child, child_of(node, name, root=root).resolve(child), below)
         return left or None
     if node.shape == "list" and isinstance(value, list) and value:
         kept = []
