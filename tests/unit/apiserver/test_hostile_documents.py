@@ -48,7 +48,7 @@ async def asked(server: Server, kind: str, body: bytes) -> tuple[int, str]:
         (YAML, BOMB, "yaml: document contains excessive aliasing"),
         (APPLY, OBJECT + BOMB, "yaml: document contains excessive aliasing"),
         (YAML, b"metadata: &a {name: y, x: *a}", "yaml"),
-        (YAML, b"metadata: {name: !!python/object/apply:os.system [id]}", "cannot unmarshal array into Go struct field"),
+        (YAML, b"metadata: {name: !!python/object/apply:os.system [id]}", "cannot unmarshal array into Go struct"),
         (PATCH, b'[{"op":"add","path":"/x","value":' + b"[" * 200 + b"]" * 200 + b"}]", "exceeded max depth"),
         (PATCH, b"null", "cannot unmarshal null"),
         (PATCH, b"[null]", "cannot unmarshal null"),

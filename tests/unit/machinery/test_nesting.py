@@ -44,24 +44,3 @@ def test_brackets_in_strings_do_not_count(value: Any, more: int) -> None:
 @pytest.mark.parametrize("text", [b'"' * 1000, b"}" * 1000, b'{"a":"' + b"}{" * 1000, b"\xff[", b""])
 def test_what_is_no_json_does_no_harm(text: bytes) -> None:
     assert not nesting.too_deep(text)
-
-
-def test_aliases_may_not_unfold_without_end() -> None:
-    level: Any = ["x"] * 9
-    for _ in range(3):
-        level = [level] * 9
-    assert nesting.unfolds_too_far(level)
-    assert not nesting.unfolds_too_far([["x"] * 9] * 9)
-    assert not nesting.unfolds_too_far([["x"] for _ in range(100_000)])
-    circle: list[Any] = []
-    circle.append(circle)
-    for endless in (circle, _endless()):
-        with pytest.raises(RecursionError):
-            nesting.unfolds_too_far({"a": endless})
-
-
-def _endless() -> Any:
-    deep: Any = []
-    for _ in range(10_000):
-        deep = [deep]
-    return deep
