@@ -19,6 +19,7 @@ import pytest
 from podling.api import apiregistration_v1 as v1
 from podling.api import core_v1, discovery_v1, meta_v1
 from podling.apiserver.aggregation import remote
+from podling.apiserver.options import Options
 from podling.apiserver.server import HttpServer, tls_context
 from podling.client.http import load_pair
 from podling.cluster import certificates, pki
@@ -29,6 +30,16 @@ from tests.conformance.extension import GROUP, NAMESPACE, SERVICE, VERSION, Exte
 
 NAME = f"{VERSION}.{GROUP}"
 ADDRESS = "10.9.8.7"
+#: Of what is aggregated each request is recorded.
+POLICY = f"""
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived, ResponseStarted]
+rules:
+- level: RequestResponse
+  resources: [{{group: {GROUP}}}]
+- level: None
+"""
 
 
 class World:
@@ -36,7 +47,10 @@ class World:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.config = ClusterConfig(name="node", simulate=True, nodes=1)
+        policy = directory / "audit-policy.yaml"
+        policy.write_text(POLICY)
+        options = Options(audit_policy_file=str(policy), audit_log_path=str(directory / "audit.log"))
+        self.config = ClusterConfig(name="node", simulate=True, nodes=1, kube_apiserver=options)
         self.pki = pki.Pki(directory / "pki")
         self.plane = ControlPlane(self.config, MemoryStore(), self.pki)
         self.client = self.plane.client

@@ -94,6 +94,8 @@ class Extension:
             return _status(404, "NotFound", "the server could not find the requested resource")
         namespace = parts[1] if parts[0] == "namespaces" else ""
         rest = parts[parts.index("flunders") + 1 :]
+        if rest[1:] == ["elsewhere"]:
+            return web.Response(status=302, headers={"Location": "https://example.com/"})
         if rest[1:] == ["echo"]:
             return await _echo(request)
         return await self._resource(request, namespace, rest[0] if rest else "")

@@ -141,6 +141,30 @@ async def test_connections_are_upgraded(world: World) -> None:
     assert (status, answer["message"]) == (400, "Upgrade request required")
 
 
+async def test_nobody_is_sent_elsewhere(world: World) -> None:
+    await world.deploy()
+    said = "the backend attempted to redirect this request, which is not permitted"
+    assert await world.ask("GET", f"{FLUNDERS}/a/elsewhere") == (502, said)
+    upgrade = {"Connection": "Upgrade", "Upgrade": "SPDY/3.1"}
+    assert await world.ask("POST", f"{FLUNDERS}/a/elsewhere", headers=upgrade) == (502, said)
+
+
+async def test_what_is_passed_on_is_audited(world: World, tmp_path: Path) -> None:
+    await world.deploy()
+    lines = (tmp_path / "audit.log").read_text
+    before = len(lines().splitlines())
+    assert (await world.ask("POST", FLUNDERS, flunder("a"), headers={"Audit-ID": "mine"}))[0] == 201
+    assert next(h for m, _, h in reversed(world.extension.seen) if m == "POST")["Audit-ID"] == "mine"
+    events = [json.loads(line) for line in lines().splitlines()[before:]]
+    (event,) = [e for e in events if e["stage"] == "ResponseComplete" and e["auditID"] == "mine"]
+    assert (event["verb"], event["responseStatus"]["code"], event["user"]["username"]) == ("create", 201, "admin")
+    assert event["objectRef"]["apiGroup"] == GROUP and event["objectRef"]["resource"] == "flunders"
+    kind: Any = ROW
+    await world.client.get(kind, "a", "default")
+    events = [json.loads(line) for line in lines().splitlines()[before:]]
+    assert [e["verb"] for e in events if e["objectRef"].get("name") == "a"] == ["get"]
+
+
 async def test_availability_follows_the_service_and_its_endpoints(world: World) -> None:
     await world.deploy()
     condition = await world.until("Passed")

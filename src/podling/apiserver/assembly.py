@@ -38,7 +38,7 @@ from podling.apiserver.event_ttl import EventTtl
 from podling.apiserver.handlers.kubelets import Kubelets, client_tls
 from podling.apiserver.handlers.streaming import Streaming
 from podling.apiserver.handlers.subresources import reviewing
-from podling.apiserver.options import Options
+from podling.apiserver.options import OptionError, Options
 from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.resources.core.service import ServiceStrategy
 from podling.apiserver.usage import NodeUsages
@@ -69,6 +69,8 @@ def check(options: Options) -> None:
     """Read all that the options name, as the API server will at its start. Raises OptionError in one sentence."""
     default.check(options)
     authn_setup.check(options)
+    if options.proxy_client_cert_file or options.proxy_client_key_file:
+        _check_proxy_client(options)
     if options.authorization_mode != Options().authorization_mode or options.authorization_config:
         from podling.apiserver.authz import setup as authz_setup
 
@@ -82,6 +84,24 @@ def check(options: Options) -> None:
         from podling.apiserver.encryption import setup as encryption
 
         encryption.check(options)
+
+
+def _proxy_client(settings: Settings) -> Callable[[], tuple[str, str] | None]:
+    """Where the certificate is by which aggregated API servers know this one: the administrator's or the cluster's."""
+    named = settings.options.proxy_client_cert_file, settings.options.proxy_client_key_file
+    return (lambda: named) if all(named) else settings.proxy_client
+
+
+def _check_proxy_client(options: Options) -> None:
+    import ssl
+
+    certificate, key = options.proxy_client_cert_file, options.proxy_client_key_file
+    if not (certificate and key):
+        raise OptionError("proxy-client-cert-file and proxy-client-key-file must be specified together")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise OptionError(f"proxy-client-cert-file {certificate} and proxy-client-key-file {key}: {error}") from None
 
 
 class _Cached:
@@ -105,7 +125,9 @@ class Assembly:
         self.authorizer = Authorizer()
         self._custom = CustomResources(self.app)
         self._registration = Registration(self.app, self.app.health)
-        self._aggregator = Aggregator(self.app, settings.proxy_client)
+        self._aggregator = Aggregator(
+            self.app, _proxy_client(settings), redirects=not settings.options.aggregator_reject_forwarding_redirect
+        )
         self._event_ttl: EventTtl | None = None
         self._escalation = EscalationCheck(self.app, self.authorizer)
         self.app.authorizer = self.authorizer.authorize

@@ -66,6 +66,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     requestheader_group_headers: list[str] = []
     requestheader_extra_headers_prefix: list[str] = []
 
+    #: What is shown to aggregated API servers; the cluster has a certificate of its own for it.
+    proxy_client_cert_file: str = ""
+    proxy_client_key_file: str = ""
+    #: Whether an aggregated API server may not send clients elsewhere.
+    aggregator_reject_forwarding_redirect: bool = True
+
     #: Who decides what is allowed, in this order: Node, RBAC, Webhook, ABAC, AlwaysAllow, AlwaysDeny.
     authorization_mode: list[str] = msgspec.field(default_factory=lambda: ["Node", "RBAC"])
     #: AuthorizationConfiguration, instead of the modes; read again when it changes.

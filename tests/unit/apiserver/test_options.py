@@ -47,6 +47,21 @@ def test_wrong_flags_say_what_is_right(argument: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["proxy-client-key-file=/k"], "proxy-client-cert-file and proxy-client-key-file must be specified together"),
+        (
+            ["proxy-client-cert-file=/nowhere/c", "proxy-client-key-file=/nowhere/k"],
+            "proxy-client-cert-file /nowhere/c and proxy-client-key-file /nowhere/k: .*No such file",
+        ),
+    ],
+)
+def test_the_front_proxys_certificate_can_be_read(arguments: list[str], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        assembly.check(options.parse(arguments))
+
+
+@pytest.mark.parametrize(
     ("argument", "said"),
     [
         ("enable-admission-plugins=Prioritty", "there is no admission plugin Prioritty; there are .*Priority"),

@@ -6,7 +6,6 @@ change enters the watch cache. The parts that speak to other servers are loaded 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from podling.api import apiregistration_v1 as v1
@@ -22,13 +21,13 @@ if TYPE_CHECKING:
     from podling.apiserver.aggregation.availability import Availability, Probe
     from podling.apiserver.aggregation.documents import Documents
     from podling.apiserver.aggregation.proxy import Proxy
-    from podling.apiserver.aggregation.remote import Connections, Remote
+    from podling.apiserver.aggregation.remote import ClientCertificate, Connections, Remote
 
 
 class _Parts:
     """What there is only if there are remote APIServices."""
 
-    def __init__(self, app: ApiServer, certificate: Callable[[], tuple[str, str] | None], probe: Probe | None) -> None:
+    def __init__(self, app: ApiServer, certificate: ClientCertificate, redirects: bool, probe: Probe | None) -> None:
         from podling.apiserver.aggregation.availability import Availability
         from podling.apiserver.aggregation.documents import Documents
         from podling.apiserver.aggregation.proxy import Proxy
@@ -37,7 +36,7 @@ class _Parts:
         self.connections: Connections = Connections(certificate)
         self.availability: Availability = Availability(app, probe)
         self.documents: Documents = Documents(app.discovery, app.openapi)
-        self.proxy: Proxy = Proxy()
+        self.proxy: Proxy = Proxy(redirects=redirects)
         app.openapi.others = self.documents
 
     async def close(self) -> None:
@@ -53,13 +52,15 @@ class Aggregator:
     def __init__(
         self,
         app: ApiServer,
-        certificate: Callable[[], tuple[str, str] | None] = lambda: None,
+        certificate: ClientCertificate = lambda: None,
         *,
+        redirects: bool = False,
         probe: Probe | None = None,
     ) -> None:
         """`certificate` gives the files of the certificate and the key that are shown to other servers."""
         self._app = app
         self._certificate = certificate
+        self._redirects = redirects
         self._probe = probe
         self._parts: _Parts | None = None
         #: Names of APIServices by the service that they name.
@@ -112,7 +113,8 @@ class Aggregator:
         if remote is None or not remote.follow(service):
             from podling.apiserver.aggregation.remote import Remote
 
-            self._withdraw(key)
+            if remote is not None:
+                self._unlink(remote)
             remote = remotes[key] = Remote(self._app, parts.connections, service)
             self._by_service.setdefault(_service_key(remote), set()).add(remote.name)
         parts.availability.enqueue(remote.name)
@@ -120,19 +122,21 @@ class Aggregator:
 
     def _withdraw(self, key: tuple[str, str]) -> None:
         remote = self._app.remotes.pop(key, None)
-        if remote is None or self._parts is None:
-            return
+        if remote is not None:
+            self._unlink(remote)
+            self._loaded().documents.gone(remote)
+
+    def _unlink(self, remote: Remote) -> None:
         service = _service_key(remote)
         names = self._by_service.get(service, set())
         names.discard(remote.name)
         if not names:
             self._by_service.pop(service, None)
-        self._parts.documents.gone(remote)
 
     def _loaded(self) -> _Parts:
         parts = self._parts
         if parts is None:
-            parts = self._parts = _Parts(self._app, self._certificate, self._probe)
+            parts = self._parts = _Parts(self._app, self._certificate, self._redirects, self._probe)
             self._app.health.metrics.append(parts.availability.unavailable)
             for group, resource, seen in (
                 ("", "services", self._service_changed),

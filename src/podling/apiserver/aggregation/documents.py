@@ -70,10 +70,14 @@ class Documents:
         self._workers: list[asyncio.Task[None]] = []
 
     def changed(self, remote: Remote) -> None:
+        before = self._remotes.get(remote.name)
         self._remotes[remote.name] = remote
-        if remote.name not in self._known:
+        if before is None:
             self._known[remote.name] = _Known()
             self._show(remote, None)
+        elif before.service != remote.service:
+            # Another server's marks mean nothing here.
+            self._known[remote.name].etag = self._known[remote.name].v2_etag = ""
         if not self._workers:
             loop = asyncio.get_running_loop()
             self._workers = [loop.create_task(self._work(), name=f"aggregation {n}") for n in range(WORKERS)]
