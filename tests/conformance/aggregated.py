@@ -56,7 +56,7 @@ class World:
         self.client = self.plane.client
         self.app = self.plane.app
         self.http = HttpServer(self.app)
-        self.extension = Extension(directory, self.pki.front_proxy_ca)
+        self.extension = Extension(directory, self.pki.front_proxy_ca.certificate)
         self.port = 0
 
     async def start(self) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from podling.apiserver.openapi import merge
-from podling.cluster.pki import CertificateAuthority, Pki
+from podling.cluster.pki import Pki
 
 GROUP, VERSION = "wardle.example.com", "v1alpha1"
 BASE = f"/apis/{GROUP}/{VERSION}"
@@ -32,9 +32,12 @@ def flunder(name: str, **more: Any) -> dict[str, Any]:
 
 
 class Extension:
-    """`aggregated`, `v3` and `verbs` say what it can do; `healthy` whether it answers at all (or with what status)."""
+    """`front_proxy` is the CA (PEM) whose certificates are believed.
 
-    def __init__(self, directory: Path, front_proxy: CertificateAuthority) -> None:
+    `aggregated`, `v3` and `verbs` say what it can do; `failing` with what status it answers everything, if it does.
+    """
+
+    def __init__(self, directory: Path, front_proxy: bytes) -> None:
         self.aggregated = True
         self.v3 = True
         self.verbs = list(VERBS)
@@ -49,7 +52,7 @@ class Extension:
         self.pki = Pki(directory / "extension-pki", "wardle")
         self._serving = self.pki.serving("wardle", "wardle", dns=[f"{SERVICE}.{NAMESPACE}.svc"])
         self._trusted = directory / "front-proxy.crt"
-        self._trusted.write_bytes(front_proxy.certificate)
+        self._trusted.write_bytes(front_proxy)
         self._runner: web.ServerRunner | None = None
 
     @property
