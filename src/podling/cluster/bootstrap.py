@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from podling.api import core_v1, discovery_v1, errors, meta_v1, rbac_v1, scheduling_v1
 from podling.api.struct import clone
 from podling.client.base import Client
+from podling.cluster import extension_trust
 from podling.cluster.certificates import PROXY_USER
 from podling.cluster.config import ClusterConfig
 
@@ -47,7 +48,7 @@ async def run(client: Client, config: ClusterConfig, *, ca: bytes, front_proxy_c
     await asyncio.gather(
         policy.reconcile(client),
         *(ensure(client, c) for c in priority_classes()),
-        ensure(client, _authentication(ca, front_proxy_ca)),
+        extension_trust.publish(client, ca, front_proxy_ca, config.kube_apiserver),
         *(ensure(client, obj) for obj in _node_network_role()),
         ensure(client, _metrics_reader()),
         _kubernetes_service(client, config),
@@ -117,21 +118,6 @@ def _cluster_info(config: ClusterConfig, ca: bytes) -> core_v1.ConfigMap:
     }  # fmt: skip
     meta = meta_v1.ObjectMeta(name="cluster-info", namespace="kube-public")
     return core_v1.ConfigMap(metadata=meta, data={"kubeconfig": json.dumps(document)})
-
-
-def _authentication(ca: bytes, front_proxy_ca: bytes) -> core_v1.ConfigMap:
-    """Where extension API servers read whom to trust."""
-    data = {
-        "client-ca-file": ca.decode(),
-        "requestheader-allowed-names": '["front-proxy-client"]',
-        "requestheader-client-ca-file": front_proxy_ca.decode(),
-        "requestheader-extra-headers-prefix": '["X-Remote-Extra-"]',
-        "requestheader-group-headers": '["X-Remote-Group"]',
-        "requestheader-uid-headers": '["X-Remote-Uid"]',
-        "requestheader-username-headers": '["X-Remote-User"]',
-    }
-    meta = meta_v1.ObjectMeta(name="extension-apiserver-authentication", namespace="kube-system")
-    return core_v1.ConfigMap(metadata=meta, data=data)
 
 
 async def _kubernetes_service(client: Client, config: ClusterConfig) -> None:
