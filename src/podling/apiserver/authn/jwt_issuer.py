@@ -24,6 +24,8 @@ ALGORITHMS = ("ES256", "ES384", "ES512", "PS256", "PS384", "PS512", "RS256", "RS
 #: Seconds: how far off the issuer's clock may be when a token begins, and how long a good token is not verified again.
 LEEWAY = 300.0
 KEPT = 10.0
+#: Of how many issuers distributed claims are accepted.
+MOST_OTHERS = 16
 
 
 class JwtIssuer:
@@ -37,10 +39,13 @@ class JwtIssuer:
         self._algorithms = tuple(algorithms)
         issuer = config.issuer
         self._keys = keys or Keys(issuer.url, issuer.discovery_url, issuer.certificate_authority)
+        #: Of the issuers of distributed claims.
+        self._others: dict[str, Keys] = {}
         self._verified: Expiring[str, User] = Expiring(4096)
 
     async def close(self) -> None:
-        await self._keys.close()
+        for keys in (self._keys, *self._others.values()):
+            await keys.close()
 
     async def review(self, token: str, audiences: tuple[str, ...]) -> tuple[User, tuple[str, ...]] | None:
         """As `tokens.Later`. To the API server's clients such a token is good for the API server alone."""
@@ -50,14 +55,44 @@ class JwtIssuer:
             if parsed is None or parsed[1].get("iss") != self.config.issuer.url:
                 return None
             header, claims = parsed
-            await self._verify(token, header, claims)
+            await self._verify(token, header, claims, self._keys)
+            if self.config.claim_mappings.groups.claim and "_claim_names" in claims:
+                claims = await self._expanded(claims)
             user = jwt_rules.user_of(self.config, claims)
             left = claims["exp"] - clock.now().timestamp()
             self._verified.put(token, user, min(KEPT, left))
         shared = tuple(a for a in audiences if a in self._audiences)
         return (user, shared) if shared else None
 
-    async def _verify(self, token: str, header: dict[str, Any], claims: dict[str, Any]) -> None:
+    async def _expanded(self, claims: dict[str, Any]) -> dict[str, Any]:
+        """With the groups, if the token says where they are. Raises TokenError."""
+        from podling.apiserver.authn import jwt_distributed
+
+        claim = self.config.claim_mappings.groups.claim
+        try:
+            return await jwt_distributed.expanded(claims, claim, self._keys.text, self._other)
+        except ValueError as error:
+            raise TokenError(f"oidc: could not expand distributed claims: {error}") from None
+
+    async def _other(self, token: str) -> dict[str, Any]:
+        """The claims of a token that brings a distributed claim. ValueError for one that is not good."""
+        parsed = _parse(token)
+        issuer = parsed[1].get("iss") if parsed is not None else None
+        if parsed is None or not isinstance(issuer, str) or not issuer.startswith("https://"):
+            raise ValueError("getting untrusted issuer from endpoint failed: no token of an https issuer")
+        keys = self._others.get(issuer)
+        if keys is None:
+            if len(self._others) >= MOST_OTHERS:
+                raise ValueError(f"verifying untrusted issuer {issuer} failed: too many issuers of distributed claims")
+            keys = Keys(issuer, None, self.config.issuer.certificate_authority)
+            self._others[issuer] = keys
+        try:
+            await self._verify(token, *parsed, keys)
+        except TokenError as error:
+            raise ValueError(f"verify distributed claim token: {error}") from None
+        return parsed[1]
+
+    async def _verify(self, token: str, header: dict[str, Any], claims: dict[str, Any], keys: Keys) -> None:
         """Raises TokenError."""
         wanted, said = self.config.issuer.audiences, _audiences(claims)
         if not set(wanted) & set(said):
@@ -77,7 +112,7 @@ class JwtIssuer:
             why = f'id token signed with unsupported algorithm, expected {_go(self._algorithms)} got "{algorithm}"'
             raise TokenError(f"oidc: verify token: oidc: {why}")
         try:
-            good = await self._keys.verify(token, key_id if isinstance(key_id, str) else "", algorithm)
+            good = await keys.verify(token, key_id if isinstance(key_id, str) else "", algorithm)
         except KeysError as error:
             raise TokenError(str(error)) from None
         if not good:

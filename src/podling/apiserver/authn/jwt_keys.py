@@ -114,6 +114,13 @@ class Keys:
 
     async def _get(self, url: str) -> dict[str, Any]:
         """A JSON document. Raises OSError, TimeoutError, ValueError."""
+        document = json.loads(await self.text(url))
+        if not isinstance(document, dict):
+            raise ValueError(f"{url}: not a JSON object")
+        return document
+
+    async def text(self, url: str, token: str = "") -> str:
+        """What is at a URL. Raises OSError, TimeoutError, ValueError."""
         import aiohttp
 
         if self._session is None:
@@ -121,9 +128,10 @@ class Keys:
             connector = aiohttp.TCPConnector(ssl=context)
             timeout = aiohttp.ClientTimeout(total=TIMEOUT)
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, trust_env=False)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            async with self._session.get(url, allow_redirects=False) as answer:
-                data = await answer.content.read(MAX_ANSWER)
+            async with self._session.get(url, headers=headers, allow_redirects=False) as answer:
+                data = b""
                 while not answer.content.at_eof():
                     data += await answer.content.read(MAX_ANSWER)
                     if len(data) > MAX_ANSWER:
@@ -132,10 +140,7 @@ class Keys:
                     raise ValueError(f"{answer.status} {answer.reason}: {data[:200].decode('utf-8', 'replace')}")
         except aiohttp.ClientError as error:
             raise OSError(f'Get "{url}": {error}') from None
-        document = json.loads(data)
-        if not isinstance(document, dict):
-            raise ValueError(f"{url}: not a JSON object")
-        return document
+        return data.decode("utf-8", "replace").strip()
 
 
 def public_key(jwk: Any) -> Any:

@@ -66,11 +66,17 @@ class Provider:
         self.paths: list[str] = []
         self.issuer: str | None = None
         self.up = True
+        #: What is answered at other paths, to whom.
+        self.texts: dict[str, str] = {}
+        self.tokens: list[str] = []
 
     def answer(self, request: web.BaseRequest, body: bytes) -> Any:
         self.paths.append(request.path)
         if not self.up:
             return web.Response(status=503)
+        if request.path in self.texts:
+            self.tokens.append(request.headers.get("Authorization", ""))
+            return web.Response(text=self.texts[request.path])
         if request.path.endswith("/.well-known/openid-configuration"):
             return {"issuer": self.issuer or self.url, "jwks_uri": f"{self.url}/keys"}
         return {"keys": self.keys}

@@ -273,3 +273,53 @@ async def test_nesting_without_end_is_no_token(idp: Provider) -> None:
     body = base64.urlsafe_b64encode(b"[" * 100_000).decode()
     head = base64.urlsafe_b64encode(b'{"alg":"RS256"}').decode()
     assert await user_of(idp, f"{head}.{body}.x") is None
+
+
+async def test_groups_may_be_at_another_place(idp: Provider) -> None:
+    wanted = config(idp, ClaimMappings(username=SUBJECT, groups=PrefixedClaim(claim="groups", prefix="x:")))
+
+    def pointing(source: Any, **more: Any) -> str:
+        return idp.token(_claim_names={"groups": "src"}, _claim_sources={"src": source}, **more)
+
+    place = {"endpoint": f"{idp.url}/groups", "access_token": "secret"}
+    idp.texts["/groups"] = idp.token(groups=["a", "b"])
+    user = await user_of(idp, pointing(place), wanted)
+    assert user is not None and user.groups == ("x:a", "x:b")
+    assert idp.tokens == ["Bearer secret"]
+    # Whoever has groups of their own needs no others.
+    user = await user_of(idp, pointing(place, groups=["own"]), wanted)
+    assert user is not None and user.groups == ("x:own",) and len(idp.tokens) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("nonsense", "getting untrusted issuer from endpoint failed"),
+        ("forged", "verify distributed claim token: oidc: verify token: failed to verify signature"),
+        ("empty", "did not contain claim: groups"),
+    ],
+)
+async def test_groups_from_another_place_must_be_signed(idp: Provider, text: str, said: str) -> None:
+    wanted = config(idp, ClaimMappings(username=SUBJECT, groups=PrefixedClaim(claim="groups", prefix="")))
+    made = {
+        "nonsense": "x.y.z", "empty": idp.token(),
+        "forged": idp.token(rsa.generate_private_key(65537, 2048), groups=["system:masters"]),
+    }  # fmt: skip
+    idp.texts["/groups"] = made[text]
+    token = idp.token(_claim_names={"groups": "s"}, _claim_sources={"s": {"endpoint": f"{idp.url}/groups"}})
+    why = await refused(idp, token, wanted)
+    assert why.startswith("oidc: could not expand distributed claims: ") and said in why
+
+
+@pytest.mark.parametrize(
+    ("claims", "said"),
+    [
+        ({"_claim_names": {"groups": "s"}}, "oidc: no claim sources"),
+        ({"_claim_names": {"groups": "s"}, "_claim_sources": {}}, "missing in _claims_sources"),
+        ({"_claim_names": [], "_claim_sources": {}}, "error parsing distributed claim names"),
+        ({"_claim_names": {"groups": "s"}, "_claim_sources": {"s": {"endpoint": "http://x"}}}, "is not https"),
+    ],
+)
+async def test_places_that_make_no_sense(idp: Provider, claims: dict[str, Any], said: str) -> None:
+    wanted = config(idp, ClaimMappings(username=SUBJECT, groups=PrefixedClaim(claim="groups", prefix="")))
+    assert said in await refused(idp, idp.token(**claims), wanted)

@@ -349,7 +349,7 @@ def test_tokens_kept_in_secrets_live_as_long_as_the_secret() -> None:
         secret.data = {"token": base64.b64encode(token.encode()).decode()}
         assert room.user(token).name == "system:serviceaccount:ns:bot"
         secret.metadata.labels = {"kubernetes.io/legacy-token-invalid-since": "2026-01-01"}
-        with pytest.raises(InvalidToken, match="has been marked invalid. Use tokens from the TokenRequest API"):
+        with pytest.raises(InvalidToken, match=r"has been marked invalid. Use tokens from the TokenRequest API"):
             room.user(token)
         secret.metadata.labels = None
         secret.data = {"token": base64.b64encode(b"another").decode()}
