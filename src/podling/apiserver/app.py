@@ -25,7 +25,9 @@ from podling.apiserver.handlers import delete, patch, read, subresources, watch,
 from podling.apiserver.health import Health
 from podling.apiserver.openapi.document import OpenApi
 from podling.apiserver.request_info import RequestInfo, resolve
+from podling.apiserver.scrape import Scrape
 from podling.apiserver.served import Served
+from podling.apiserver.version import answer as version
 from podling.store.base import Store, Unavailable
 
 if TYPE_CHECKING:
@@ -82,7 +84,9 @@ class ApiServer(Core):
         self.aggregation: Aggregation | None = None
         self.discovery = Discovery(self)
         self.health = Health(self)
+        Scrape(self, self.health)
         self.openapi = OpenApi(self)
+        self.paths["/version"] = version
 
     # Life
 

@@ -35,6 +35,8 @@ from podling.apiserver.cache import ROOT
 from podling.apiserver.crd.controller import CustomResources
 from podling.apiserver.entry import Change, Entry
 from podling.apiserver.event_ttl import EventTtl
+from podling.apiserver.flowcontrol import setup as flowcontrol
+from podling.apiserver.flowcontrol.limiter import Limiter
 from podling.apiserver.handlers.kubelets import Kubelets, client_tls
 from podling.apiserver.handlers.streaming import Streaming
 from podling.apiserver.handlers.subresources import reviewing
@@ -75,6 +77,7 @@ def check(options: Options) -> None:
         from podling.apiserver.authz import setup as authz_setup
 
         authz_setup.check(options)
+    flowcontrol.check(options)
     if options.audit_log_path or options.audit_webhook_config_file or options.audit_policy_file:
         # Here, since an API server that records nothing need not load it.
         from podling.apiserver.audit import setup
@@ -121,7 +124,11 @@ class Assembly:
         self._at_rest = _at_rest(store, settings.options)
         self.app = ApiServer(self._at_rest.store if self._at_rest is not None else store)
         self.app.cbor = features.enabled(settings.options.feature_gates, features.CBOR)
+        self.app.min_request_timeout = settings.options.min_request_timeout
+        self.app.health.grace = settings.options.livez_grace_period
         self.settings = settings
+        self._flow = flowcontrol.FlowControl(self.app, settings.options, self.app.metrics, hook=self.app.health.hook)
+        self._definitions_known = self.app.health.hook("poststarthook/crd-informer-synced")
         self.authorizer = Authorizer()
         self._custom = CustomResources(self.app)
         self._registration = Registration(self.app, self.app.health)
@@ -185,6 +192,7 @@ class Assembly:
         for part in (self._authentication, self._modes):
             if part is not None:
                 part.start()
+        self._definitions_known()
         for kind in Authorizer.KINDS:
             self._follow(kind, self.authorizer.observe)
 
@@ -202,6 +210,12 @@ class Assembly:
             self._event_ttl = EventTtl(self.app.hub, events.cache, timedelta(seconds=self.settings.options.event_ttl))
             self._event_ttl.start()
         self._registration.start()
+        self._flow.start()
+
+    @property
+    def limiter(self) -> Limiter:
+        """For the HTTP server: who is served at once."""
+        return self._flow.limiter
 
     async def _start_encrypted(self, at_rest: AtRest) -> None:
         """Load what is encrypted. Raises encryption.setup.Unreadable, which says which key is missing."""
@@ -228,6 +242,7 @@ class Assembly:
                 await part.close()
         if self.app.usages is not None:
             await self.app.usages.close()
+        await self._flow.close()
         await self._custom.close()
         await self.app.close()
         if self.app.auditor is not None:

@@ -52,6 +52,9 @@ class ResourceCache:
         self.codec = codec
         self.entries: dict[str, Entry] = {}
         self.keys: list[str] = []
+        #: Bytes of all objects, and how many changes there were.
+        self.size = 0
+        self.events = 0
         #: The revision of the latest change; lists at any later revision look the same.
         self.changed = 0
         self._ring: list[Change] = []
@@ -110,6 +113,7 @@ class ResourceCache:
         entry = Entry(key, revision, splice(value, revision), self.codec)
         self.entries[key] = entry
         self.keys.append(key)
+        self.size += len(entry.wire)
         self.changed = max(self.changed, revision)
         if self._index_of is not None:
             self._index.setdefault(self._index_of(entry.object), set()).add(key)
@@ -120,6 +124,7 @@ class ResourceCache:
         old = self.entries.get(key)
         new = Entry(key, revision, splice(value, revision), self.codec, obj)
         self.entries[key] = new
+        self.size += len(new.wire) - (len(old.wire) if old is not None else 0)
         if old is None:
             keys = self.keys
             if keys and key > keys[-1]:
@@ -133,10 +138,12 @@ class ResourceCache:
         if old is None:
             return
         del self.keys[bisect_left(self.keys, key)]
+        self.size -= len(old.wire)
         self._happened(Change(revision, key, old, None))
 
     def _happened(self, change: Change) -> None:
         self.changed = change.revision
+        self.events += 1
         ring = self._ring
         ring.append(change)
         if len(ring) >= 2 * self._ring_size:
@@ -192,6 +199,20 @@ class ResourceCache:
 
     def watches(self) -> list[Watch]:
         return [w for group in self._watches.values() for w in group]
+
+    @property
+    def capacity(self) -> int:
+        """How many changes are remembered at least, once there were as many."""
+        return self._ring_size
+
+    def watchers(self, namespace: str, name: str) -> int:
+        """How many watch a scope in which a change of this object is: of one value of the index, none are counted."""
+        watches, scopes = self._watches, [Scope()]
+        if namespace:
+            scopes.append(Scope(namespace=namespace))
+        if name:
+            scopes.append(Scope(key=f"{namespace}/{name}" if namespace else name))
+        return sum(len(watches.get(scope, ())) for scope in scopes)
 
 
 class WatchCache:

@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import http_exceptions, web
 
 from podling import log
+from podling.apiserver.exchange import Exchange
 
 LOG = log.get(__name__)
 
@@ -31,13 +32,15 @@ _TOO_LARGE = "431 Request Header Fields Too Large"
 class Connection(web.RequestHandler):
     """A connection that tells when it is lost, and remembers its client's certificate."""
 
-    __slots__ = ("_head", "_head_timer", "certificate", "local", "on_lost")
+    __slots__ = ("_head", "_head_timer", "certificate", "exchange", "local", "on_lost")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.on_lost: set[Callable[[], None]] = set()
         self.certificate: bytes | None = None
         self.local = False
+        #: The request that is being served: there is never more than one.
+        self.exchange: Exchange | None = None
         #: Bytes of a head that is not whole yet.
         self._head = 0
         self._head_timer: asyncio.TimerHandle | None = None

@@ -25,6 +25,7 @@ from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.served import Served
 from podling.apiserver.strategy import Strategy
 from podling.apiserver.usage import NodeUsages
+from podling.metrics import Registry
 from podling.store.base import Store
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ class Core(ABC):
         self.ready = False
         #: Whether CBOR is spoken (the feature CBORServingAndStorage).
         self.cbor = False
+        #: What is counted or read of this server alone; see `scrape`.
+        self.metrics = Registry()
+        #: Seconds after which a watch ends that did not say for how long it wants to watch; up to twice as much.
+        self.min_request_timeout = 1800
         #: Counts changes of what is served, for discovery and OpenAPI documents.
         self.generation = 0
         for resource in resources:

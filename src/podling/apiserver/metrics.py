@@ -1,140 +1,201 @@
-"""/metrics: counters and histograms under upstream's names, in Prometheus' text format.
+"""What the API server counts of its requests and watches, under upstream's names (see `podling.metrics`).
 
-A registry of our own, since a request must cost next to nothing here: labels are tuples, values floats in a dict.
+All requests that are alike share a `Kind`, which holds their cells: a request costs one look-up and a few additions.
+Only what is really served is counted, so that nobody can make labels up.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from podling.apiserver.request_info import RequestInfo
+from podling.metrics import PROCESS, Cell, Series, exponential
+
+if TYPE_CHECKING:
+    from podling.api.registry import Resource
+    from podling.apiserver.entry import Change, Entry
+    from podling.apiserver.present import Framer
+    from podling.apiserver.served import Served
 
 _DURATIONS = (
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60,
 )  # fmt: skip
+_SLOS = (0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 45, 60)
+_LABELS = ("component", "group", "resource", "scope", "subresource", "verb", "version")
 
-
-class Counter:
-    """A number per set of labels, that only grows."""
-
-    kind = "counter"
-
-    def __init__(self, name: str, help_: str, labels: tuple[str, ...]) -> None:
-        self.name = name
-        self.help = help_
-        self.labels = labels
-        self.values: dict[tuple[str, ...], float] = {}
-
-    def add(self, *labels: str, by: float = 1) -> None:
-        self.values[labels] = self.values.get(labels, 0) + by
-
-    def lines(self) -> Iterable[str]:
-        for labels, value in self.values.items():
-            yield f"{self.name}{_labels(self.labels, labels)} {value:g}"
-
-
-class Gauge(Counter):
-    """A number per set of labels; `read` gives them when asked, instead of their being kept."""
-
-    kind = "gauge"
-
-    def __init__(
-        self,
-        name: str,
-        help_: str,
-        labels: tuple[str, ...],
-        read: Callable[[], dict[tuple[str, ...], float]] | None = None,
-    ) -> None:
-        super().__init__(name, help_, labels)
-        self._read = read
-
-    def lines(self) -> Iterable[str]:
-        if self._read is not None:
-            self.values = self._read()
-        return super().lines()
-
-
-class Histogram:
-    """How often an observed number was in which bucket, per set of labels."""
-
-    kind = "histogram"
-
-    def __init__(self, name: str, help_: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> None:
-        self.name = name
-        self.help = help_
-        self.labels = labels
-        self.buckets = buckets
-        self.values: dict[tuple[str, ...], list[float]] = {}
-
-    def observe(self, labels: tuple[str, ...], value: float) -> None:
-        row = self.values.get(labels)
-        if row is None:
-            # A count for each bucket and for what is above them all, then the sum.
-            row = self.values[labels] = [0.0] * (len(self.buckets) + 2)
-        row[bisect_left(self.buckets, value)] += 1
-        row[-1] += value
-
-    def lines(self) -> Iterable[str]:
-        for labels, row in self.values.items():
-            total = 0.0
-            for bound, count in zip((*self.buckets, float("inf")), row, strict=False):
-                total += count
-                shown = "+Inf" if bound == float("inf") else f"{bound:g}"
-                yield f"{self.name}_bucket{_labels((*self.labels, 'le'), (*labels, shown))} {total:g}"
-            yield f"{self.name}_sum{_labels(self.labels, labels)} {row[-1]:.9g}"
-            yield f"{self.name}_count{_labels(self.labels, labels)} {total:g}"
-
-
-def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
-    if not names:
-        return ""
-    escaped = (v.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for v in values)
-    return "{" + ",".join(f'{n}="{v}"' for n, v in zip(names, escaped, strict=True)) + "}"
-
-
-REQUESTS = Counter(
+REQUESTS = PROCESS.counter(
     "apiserver_request_total",
     "[STABLE] Counter of apiserver requests broken out for each verb, dry run value, group, version, resource, scope, "
     "component, and HTTP response code.",
     ("code", "component", "dry_run", "group", "resource", "scope", "subresource", "verb", "version"),
 )
-DURATIONS = Histogram(
+DURATIONS = PROCESS.histogram(
     "apiserver_request_duration_seconds",
     "[STABLE] Response latency distribution in seconds for each verb, dry run value, group, version, resource, "
     "subresource, scope and component.",
     ("component", "dry_run", "group", "resource", "scope", "subresource", "verb", "version"),
     _DURATIONS,
 )
-#: In the order in which they are shown; parts of a cluster in this process may add their own.
-METRICS: list[Counter | Histogram] = [REQUESTS, DURATIONS]
+SLI_DURATIONS = PROCESS.histogram(
+    "apiserver_request_sli_duration_seconds",
+    "[ALPHA] Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in "
+    "seconds for each verb, group, version, resource, subresource, scope and component.",
+    _LABELS,
+    _SLOS,
+)
+SIZES = PROCESS.histogram(
+    "apiserver_response_sizes",
+    "[STABLE] Response size distribution in bytes for each group, version, verb, resource, subresource, scope and "
+    "component.",
+    _LABELS,
+    exponential(1000, 10, 7),
+)
+LONG_RUNNING = PROCESS.gauge(
+    "apiserver_longrunning_requests",
+    "[STABLE] Gauge of all active long-running apiserver requests broken out by verb, group, version, resource, scope "
+    "and component. Not all requests are tracked this way.",
+    _LABELS,
+)
+TERMINATIONS = PROCESS.counter(
+    "apiserver_request_terminations_total",
+    "[ALPHA] Number of requests which apiserver terminated in self-defense.",
+    ("code", *_LABELS),
+)
+ABORTS = PROCESS.counter(
+    "apiserver_request_aborts_total",
+    "[ALPHA] Number of requests which apiserver aborted possibly due to a timeout, for each group, version, verb, "
+    "resource, subresource and scope",
+    ("group", "resource", "scope", "subresource", "verb", "version"),
+)
+DEPRECATED = PROCESS.gauge(
+    "apiserver_requested_deprecated_apis",
+    "[STABLE] Gauge of deprecated APIs that have been requested, broken out by API group, version, resource, "
+    "subresource, and removed_release.",
+    ("group", "removed_release", "resource", "subresource", "version"),
+)
+WATCH_EVENTS = PROCESS.counter(
+    "apiserver_watch_events_total", "[BETA] Number of events sent in watch clients", ("group", "resource", "version")
+)
+WATCH_SIZES = PROCESS.histogram(
+    "apiserver_watch_events_sizes",
+    "[BETA] Watch event size distribution in bytes",
+    ("group", "resource", "version"),
+    exponential(1024, 2, 8),
+)
+WATCH_LISTS = PROCESS.histogram(
+    "apiserver_watch_list_duration_seconds",
+    "[BETA] Response latency distribution in seconds for watch list requests broken by group, version, resource and "
+    "scope.",
+    ("group", "resource", "scope", "version"),
+    (*_SLOS, 90, 120, 180, 300),
+)
 
 _VERBS = {
     "get": "GET", "list": "LIST", "watch": "WATCH", "create": "POST", "update": "PUT", "patch": "PATCH",
-    "delete": "DELETE", "deletecollection": "DELETECOLLECTION",
+    "delete": "DELETE", "deletecollection": "DELETECOLLECTION", "proxy": "PROXY",
 }  # fmt: skip
-_known: dict[tuple[str, ...], tuple[str, ...]] = {}
+_METHODS = {"get": "GET", "head": "GET", "post": "POST", "put": "PUT", "patch": "PATCH", "delete": "DELETE"}
+#: Subresources whose requests are counted as CONNECT.
+_CONNECT = frozenset(("attach", "exec", "log", "portforward", "proxy"))
+_HEALTH = frozenset(("/healthz", "/livez", "/readyz"))
 
 
-def request(method: str, info: RequestInfo | None, status: int, seconds: float) -> None:
-    """A request was answered after `seconds`."""
-    if info is None:
-        return
-    scope = (
-        "resource" if info.name or info.verb == "create" else "namespace" if info.namespace else "cluster"
-        if info.resource else ""
-    )  # fmt: skip
-    verb = _VERBS.get(info.verb, method)
-    labels: tuple[str, ...] = ("apiserver", "", info.group, info.resource, scope, info.subresource, verb, info.version)
-    labels = _known.setdefault(labels, labels)
-    REQUESTS.add(str(status), *labels)
-    if verb != "WATCH":
-        DURATIONS.observe(labels, seconds)
+class Kind:
+    """All requests with the same labels."""
+
+    __slots__ = ("_aborts", "_answers", "_durations", "_labels", "_sizes", "_slis", "long_running", "scope")
+
+    def __init__(
+        self, verb: str, group: str, version: str, resource: str, subresource: str, scope: str, dry_run: str
+    ) -> None:
+        rest = group, resource, scope, subresource, verb, version
+        self.scope = scope
+        self._labels = "apiserver", dry_run, *rest
+        self._answers: dict[int, Cell] = {}
+        self._durations = DURATIONS.of(*self._labels)
+        self._slis: Series | None = SLI_DURATIONS.of("apiserver", *rest) if not dry_run else None
+        self._sizes: Series | None = SIZES.of("apiserver", *rest) if verb in ("GET", "LIST") else None
+        self._aborts = rest
+        self.long_running: Cell | None = (
+            LONG_RUNNING.of("apiserver", *rest) if verb in ("WATCH", "CONNECT", "PROXY") else None
+        )
+
+    def answered(self, status: int, seconds: float, size: int, waited: float = 0.0) -> None:
+        """`size` is that of the body in bytes; `waited` are the seconds that webhooks and queues took."""
+        answers = self._answers.get(status)
+        if answers is None:
+            answers = self._answers[status] = REQUESTS.of(str(status), *self._labels)
+        answers.value += 1
+        self._durations.observe(seconds)
+        if self._slis is not None:
+            self._slis.observe(seconds - waited)
+        if self._sizes is not None:
+            self._sizes.observe(size)
+
+    def listed(self, seconds: float) -> None:
+        """The initial events of a watch have been sent."""
+        _, _, group, resource, scope, _, _, version = self._labels
+        WATCH_LISTS.of(group, resource, scope, version).observe(seconds)
+
+    def terminated(self, status: int) -> None:
+        """The server refused or gave up."""
+        TERMINATIONS.add(str(status), "apiserver", *self._aborts)
+
+    def aborted(self) -> None:
+        ABORTS.add(*self._aborts)
 
 
-def text(metrics: Iterable[Counter | Histogram] = METRICS) -> str:
-    """All metrics, as a scraper wants them."""
-    lines = []
-    for metric in metrics:
-        lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}", *metric.lines()]
-    return "\n".join(lines) + "\n"
+_kinds: dict[tuple[str | bool, ...], Kind] = {}
+
+
+def kind_of(
+    served: Mapping[tuple[str, str, str], Served], info: RequestInfo, query: Mapping[str, str], apply: bool = False
+) -> Kind | None:
+    """The kind of a request; None if it is for something that is not served. `apply` marks a server-side apply."""
+    dry_run = ""
+    if query and (dry_run := query.get("dryRun", "")) and dry_run != "All":
+        dry_run = "invalid"
+    if not info.resource:
+        path = info.path.rstrip("/")
+        key: tuple[str | bool, ...] = info.verb, path if path in _HEALTH else "", dry_run
+    else:
+        key = (
+            info.verb, info.group, info.version, info.resource, info.subresource, info.name != "",
+            info.namespace != "", dry_run, apply,
+        )  # fmt: skip
+    kind = _kinds.get(key)
+    if kind is not None:
+        return kind
+    if not info.resource:
+        kind = Kind(_METHODS.get(info.verb, "other"), "", "", "", str(key[1]), "", dry_run)
+    else:
+        item = served.get((info.group, info.version, info.resource))
+        if item is None or (info.subresource and info.subresource not in item.resource.subresources):
+            return None
+        verb = "CONNECT" if info.subresource in _CONNECT else "APPLY" if apply else _VERBS.get(info.verb, "other")
+        kind = Kind(verb, info.group, info.version, info.resource, info.subresource, scope_of(info), dry_run)
+    if info.verb in _VERBS or info.verb in _METHODS:
+        _kinds[key] = kind
+    return kind
+
+
+def counting(resource: Resource, frame: Framer) -> Framer:
+    """Counts what `frame` makes of the events that are sent to a watcher of a resource, and its size in bytes."""
+    labels = resource.group, resource.name, resource.version
+    sent, sizes = WATCH_EVENTS.of(*labels), WATCH_SIZES.of(*labels)
+
+    def counted(type_: str, entry: Entry, change: Change | None) -> bytes:
+        data = frame(type_, entry, change)
+        sent.value += 1
+        sizes.observe(len(data))
+        return data
+
+    return counted
+
+
+def scope_of(info: RequestInfo) -> str:
+    """The label `scope`."""
+    if info.name or info.verb == "create":
+        return "resource"
+    return "namespace" if info.namespace else "cluster" if info.resource else ""

@@ -84,6 +84,20 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     authorization_webhook_cache_authorized_ttl: float = 300.0
     authorization_webhook_cache_unauthorized_ttl: float = 30.0
 
+    #: Priority and fairness share these requests out among who asks; without it they are plain limits, 0 being none.
+    enable_priority_and_fairness: bool = True
+    max_requests_inflight: int = 400
+    max_mutating_requests_inflight: int = 200
+    #: Seconds that a request may take (unless it is a watch or a stream), and that a watch lasts at least.
+    request_timeout: float = 60.0
+    min_request_timeout: int = 1800
+    #: After SIGTERM, /readyz fails for this long before requests are refused; and how the watches are spread that end.
+    shutdown_delay_duration: float = 0.0
+    shutdown_send_retry_after: bool = False
+    shutdown_watch_termination_grace_period: float = 0.0
+    #: For how long after the start /livez forgives what has not started yet.
+    livez_grace_period: float = 0.0
+
     #: What is recorded of requests (audit.k8s.io/v1 Policy), and where: in a file (`-`: standard output), at a webhook.
     audit_policy_file: str = ""
     audit_log_path: str = ""

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote
 
 from aiohttp import StreamReader, web
 
-from podling import clock, log
+from podling import log
 from podling.api import errors, meta_v1
 from podling.api.errors import StatusError, bad_request
 from podling.api.request import Request, User
@@ -27,7 +27,11 @@ from podling.apiserver.app import ApiServer, not_allowed
 from podling.apiserver.audit import trail as audit
 from podling.apiserver.authn.names import wants_another
 from podling.apiserver.connection import Connection, Server, Written
+from podling.apiserver.exchange import Exchange
+from podling.apiserver.flowcontrol.limiter import Limiter, TooMany
+from podling.apiserver.lifecycle import InFlight, end_watches, exempt, long_running, timed_out, timeout_of
 from podling.apiserver.negotiate import PLAIN, STREAMS, Media, negotiate, of_failure, wants_gzip, wants_pretty
+from podling.apiserver.options import Options
 from podling.apiserver.request_info import RequestInfo, resolve
 from podling.apiserver.watch_stream import WatchStream
 
@@ -67,12 +71,22 @@ def tls_context(certificate: str, key: str, client_ca: str | None = None) -> ssl
 
 
 class HttpServer:
-    """Serves an ApiServer on one address."""
+    """Serves an ApiServer on one address. `limiter` decides who is served at once; without one, everybody."""
 
-    def __init__(self, app: ApiServer, *, streaming: Streaming | None = None) -> None:
+    def __init__(
+        self,
+        app: ApiServer,
+        *,
+        streaming: Streaming | None = None,
+        limiter: Limiter | None = None,
+        options: Options | None = None,
+    ) -> None:
         self.app = app
         self.streaming = streaming
         self.port = 0
+        self._options = options or Options()
+        self._limiter = limiter
+        self._flights = InFlight(self._options.request_timeout)
         self._server = Server(self._handle)
         self._listener: asyncio.Server | None = None
         self._closing = False
@@ -86,87 +100,181 @@ class HttpServer:
             cast(Any, self._server), host, port, ssl=tls, backlog=1024, reuse_address=True
         )
         self.port = self._listener.sockets[0].getsockname()[1]
+        if self._limiter is not None:
+            self._limiter.serve()
         return self.port
 
-    async def close(self) -> None:
-        """Stop listening, end the watches, let requests end, then cut what is left."""
+    async def drain(self) -> None:
+        """Begin to shut down: say so at /readyz, and after a while serve no new requests and end what is under way.
+
+        Watches end as if their time were over, so that their clients go on elsewhere from the last event they saw.
+        """
+        options = self._options
+        self.app.ready = False
+        await asyncio.sleep(options.shutdown_delay_duration)
         self._closing = True
+        if self._listener is not None and not options.shutdown_send_retry_after:
+            self._listener.close()
+        watches = asyncio.create_task(end_watches(self.app.hub, options.shutdown_watch_termination_grace_period))
+        left = await self._flights.drain(options.request_timeout)
+        if left:
+            LOG.warning("%d requests have not ended in %g s", left, options.request_timeout)
+        await watches
+
+    async def close(self) -> None:
+        """Drain, stop listening, then cut what is left."""
+        if not self._closing:
+            await self.drain()
         if self._listener is not None:
             self._listener.close()
-        for cache in self.app.hub.caches.values():
-            for watch in cache.watches():
-                watch.end()
         if self.app.aggregation is not None:
             await self.app.aggregation.end()
+        if self._limiter is not None:
+            self._limiter.close()
         self._server.pre_shutdown()
         await self._server.shutdown(GRACE)
+        self._flights.close()
         if self._listener is not None:
             await self._listener.wait_closed()
 
     async def _handle(self, http: web.BaseRequest) -> web.StreamResponse:
-        started = clock.real_seconds()
-        headers = cast(dict[str, str], http.headers)
-        connection = cast(Connection, http.protocol)
         target, _, text = http._message.path.partition("?")
-        path = unquote(target) if "%" in target else target
-        media = PLAIN
-        info: RequestInfo | None = None
-        trail: audit.Trail | None = None
-        status = 200
+        exchange = Exchange(unquote(target) if "%" in target else target, cast(dict[str, str], http.headers))
+        connection = cast(Connection, http.protocol)
+        connection.exchange = exchange
         try:
-            query, queries = _query(text) if text else ({}, {})
-            info = resolve(http.method, path, query)
-            if self.app.auditor is not None:
-                trail = self.app.auditor.begin(info, http._message.path, headers, http.remote or "")
-            user = await self.app.authenticate(headers, connection.certificate, path)
-            if trail is not None:
-                await trail.identified(user)
-            if wants_another(headers):
-                user = await self.app.impersonate(user, headers, info)
-            if (pending := self.app.authorize(user, info)) is not None:
-                await pending
-            if self.app.remotes and self.app.aggregation is not None and (remote := self.app.remote(info)) is not None:
-                response = await self.app.aggregation.serve(http, remote, info, user)
-                status = response.status
-                if trail is not None:
-                    trail.passed_on(status)
-                return response
-            if info.subresource in STREAMING and self._streams(info):
-                stream = await self._stream(http, info, user, {**query, **queries})
-                if trail is not None:
-                    await trail.started(stream.status)
-                return stream
-            media = self._media(headers, query, info)
-            request = Request(http.method, path, query, queries, headers, await _body(http), None, user)
-            answer = await self.app.dispatch(request, info, user)
-            status = answer.status
-            if answer.watch is not None:
-                if trail is not None:
-                    await trail.started(status)
-                return await self._watch(http, connection, answer, media, query)
-            if answer.entries is not None:
-                await present.prepare(answer, media)
-            body = present.render(answer, media, query)
-            if trail is not None:
-                trail.answered(answer, body, media, query)
-            return self._reply(http, connection, answer, media, body)
+            if self._closing and not exempt(exchange.path):
+                return self._refuse(http)
+            return await self._serve(http, connection, exchange, text)
         except StatusError as error:
-            status = error.code
-            if trail is not None:
-                trail.failed(error.status)
-            return self._fail(http, error.status)
-        except (ConnectionError, asyncio.CancelledError):
+            return self._failed(http, exchange, error)
+        except TooMany as error:
+            return self._turn_away(http, exchange, error)
+        except asyncio.CancelledError:
+            flight = exchange.flight
+            if flight is None or not flight.expired:
+                exchange.status = 0
+                raise
+            flight.task.uncancel()
+            if exchange.kind is not None:
+                exchange.kind.terminated(504)
+            return self._failed(http, exchange, timed_out())
+        except ConnectionError:
+            if exchange.kind is not None:
+                exchange.kind.aborted()
+            exchange.status = 0
             raise
         except Exception as error:
-            LOG.exception("%s %s", http.method, path)
-            status = 500
-            if trail is not None:
-                trail.panicked(error)
+            LOG.exception("%s %s", http.method, exchange.path)
+            if exchange.trail is not None:
+                exchange.trail.panicked(error)
+            exchange.status = 500
             return self._fail(http, errors.internal(str(error)).status)
         finally:
+            self._leave(exchange)
+            if exchange.flight is not None:
+                self._flights.end(exchange.flight)
+            if exchange.trail is not None:
+                await exchange.trail.leave()
+            exchange.counted()
+
+    async def _serve(
+        self, http: web.BaseRequest, connection: Connection, exchange: Exchange, text: str
+    ) -> web.StreamResponse:
+        app, path, headers = self.app, exchange.path, exchange.headers
+        query, queries = _query(text) if text else ({}, {})
+        exchange.query = query
+        exchange.info = info = resolve(http.method, path, query)
+        apply = http.method == "PATCH" and headers.get("content-type", "").startswith("application/apply-patch")
+        exchange.kind = metrics.kind_of(app.served, info, query, apply)
+        if app.auditor is not None:
+            exchange.trail = app.auditor.begin(info, http._message.path, headers, http.remote or "")
+        trail = exchange.trail
+        if not long_running(info):
+            exchange.flight = self._flights.begin(timeout_of(query) if query else 0.0)
+        user = await app.authenticate(headers, connection.certificate, path)
+        if trail is not None:
+            await trail.identified(user)
+        if wants_another(headers):
+            user = await app.impersonate(user, headers, info)
+        if self._limiter is not None and (exchange.flight is not None or info.verb == "watch"):
+            await self._admit(connection, exchange, user, query)
+        if (pending := app.authorize(user, info)) is not None:
+            await pending
+        if app.remotes and app.aggregation is not None and (remote := app.remote(info)) is not None:
+            return await self._pass_on(http, exchange, remote, user)
+        if info.subresource in STREAMING and self._streams(info):
+            exchange.lasts()
+            stream = await self._stream(http, info, user, {**query, **queries})
+            exchange.status = stream.status
             if trail is not None:
-                await trail.leave()
-            metrics.request(http.method, info, status, clock.real_seconds() - started)
+                await trail.started(stream.status)
+            return stream
+        media = self._media(headers, query, info)
+        request = Request(http.method, path, query, queries, headers, await _body(http), None, user)
+        answer = await app.dispatch(request, info, user)
+        exchange.status = answer.status
+        if answer.watch is not None:
+            if trail is not None:
+                await trail.started(answer.status)
+            return await self._watch(http, connection, answer, media, query)
+        if answer.entries is not None:
+            await present.prepare(answer, media)
+        body = present.render(answer, media, query)
+        if trail is not None:
+            trail.answered(answer, body, media, query)
+        return self._reply(http, connection, answer, media, body)
+
+    async def _pass_on(self, http: web.BaseRequest, exchange: Exchange, remote: Any, user: User) -> web.StreamResponse:
+        """Another server has the answer."""
+        assert self.app.aggregation is not None and exchange.info is not None
+        if exchange.info.verb == "watch":
+            self._leave(exchange)
+        response = await self.app.aggregation.serve(http, remote, exchange.info, user)
+        exchange.status = response.status
+        if exchange.trail is not None:
+            exchange.trail.passed_on(response.status)
+        return response
+
+    # Who is served
+
+    async def _admit(self, connection: Connection, exchange: Exchange, user: User, query: dict[str, str]) -> None:
+        """Find seats, at once or after a while. Raises TooMany."""
+        assert self._limiter is not None and exchange.info is not None
+        ticket = self._limiter.enter(user, exchange.info, query)
+        if ticket.waiting:
+            began = asyncio.get_running_loop().time()
+            seconds = exchange.flight.seconds if exchange.flight is not None else self._flights.limit
+            # A quarter of its time may pass in queues.
+            await self._limiter.wait(ticket, seconds / 4, connection.on_lost)
+            exchange.waited = asyncio.get_running_loop().time() - began
+            if exchange.trail is not None:
+                exchange.trail.latency.spent("apf-queue-wait", exchange.waited)
+        exchange.ticket = ticket
+
+    def _leave(self, exchange: Exchange) -> None:
+        """Give the seats back."""
+        if exchange.ticket is not None:
+            assert self._limiter is not None
+            self._limiter.leave(exchange.ticket)
+            exchange.ticket = None
+
+    def _turn_away(self, http: web.BaseRequest, exchange: Exchange, error: TooMany) -> web.StreamResponse:
+        exchange.status = 429
+        if exchange.kind is not None:
+            exchange.kind.terminated(429)
+        if exchange.trail is not None:
+            exchange.trail.failed(errors.too_many_requests(str(error), error.retry_after).status)
+        return self._plain(http, 429, str(error), f"{error.headers}Retry-After: {error.retry_after}\r\n")
+
+    def _refuse(self, http: web.BaseRequest) -> web.StreamResponse:
+        """The server is shutting down; there may be another one, or a next one."""
+        if self._options.shutdown_send_retry_after:
+            text = "The apiserver is shutting down, please try again later."
+            return self._plain(http, 429, text, "Retry-After: 5\r\n")
+        error = errors.unavailable("apiserver is shutting down")
+        body, nosniff = present.failure(error.status, PLAIN), "X-Content-Type-Options: nosniff\r\n"
+        return self._written(http, 503, PLAIN.type, body, f"{nosniff}Retry-After: 1\r\n", keep=False)
 
     # Answers
 
@@ -199,6 +307,12 @@ class HttpServer:
             extra += "Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
         return self._written(http, answer.status, kind, body, extra)
 
+    def _failed(self, http: web.BaseRequest, exchange: Exchange, error: StatusError) -> web.StreamResponse:
+        exchange.status = error.code
+        if exchange.trail is not None:
+            exchange.trail.failed(error.status)
+        return self._fail(http, error.status)
+
     def _fail(self, http: web.BaseRequest, status: meta_v1.Status) -> web.StreamResponse:
         code = status.code or 500
         headers = http.headers
@@ -209,13 +323,21 @@ class HttpServer:
             extra = f"Retry-After: {status.details.retry_after_seconds}\r\n"
         if code == 401:
             extra += 'WWW-Authenticate: Basic realm="kubernetes-master"\r\n'
-        keep = http._read_bytes is not None or http.content.at_eof() or not http.body_exists
-        return self._written(http, code, media.type, present.failure(status, media), extra, keep=keep)
+        return self._written(http, code, media.type, present.failure(status, media), extra, keep=_read(http))
+
+    def _plain(self, http: web.BaseRequest, status: int, text: str, extra: str) -> web.StreamResponse:
+        extra += "X-Content-Type-Options: nosniff\r\n"
+        return self._written(http, status, "text/plain; charset=utf-8", f"{text}\n".encode(), extra, keep=_read(http))
 
     def _written(
         self, http: web.BaseRequest, status: int, kind: str, body: bytes, extra: str, *, keep: bool = True
     ) -> Written:
         keep = keep and http.keep_alive and not self._closing
+        exchange = cast(Connection, http.protocol).exchange
+        if exchange is not None:
+            exchange.size = len(body)
+            if exchange.ticket is not None:
+                extra += exchange.ticket.headers
         head = (
             f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\nAudit-Id: {_audit_id(http)}\r\n"
             f"Cache-Control: no-cache, private\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{extra}"
@@ -235,17 +357,29 @@ class HttpServer:
         if transport is None:
             watch.end()
             raise ConnectionResetError("the client is gone")
-        warnings = "".join(f"Warning: 299 - {_quote(w)}\r\n" for w in answer.warnings)
+        exchange = connection.exchange
+        assert exchange is not None
+        lines = "".join(f"Warning: 299 - {_quote(w)}\r\n" for w in answer.warnings)
+        if exchange.ticket is not None:
+            lines += exchange.ticket.headers
         keep = http.keep_alive and not self._closing
         end = "" if keep else "Connection: close\r\n"
         transport.write(
             (
                 f"HTTP/1.1 200 OK\r\nAudit-Id: {_audit_id(http)}\r\nCache-Control: no-cache, private\r\n"
-                f"Content-Type: {STREAMS[media.type]}\r\n{warnings}Transfer-Encoding: chunked\r\n"
+                f"Content-Type: {STREAMS[media.type]}\r\n{lines}Transfer-Encoding: chunked\r\n"
                 f"{end}\r\n"
             ).encode()
         )
-        stream = WatchStream(watch, connection, transport, present.framer(served, media, query))
+
+        def begun() -> None:
+            # What was there has been sent: from now on the watch takes nobody's seat.
+            self._leave(exchange)
+            exchange.listed()
+            exchange.lasts()
+
+        frame = metrics.counting(served.resource, present.framer(served, media, query))
+        stream = WatchStream(watch, connection, transport, frame, begun)
         await stream.run()
         if stream.cut_off:
             LOG.warning("a watcher of %s does not keep up and is cut off", served.resource.qualified)
@@ -312,6 +446,11 @@ async def _pieces(content: StreamReader) -> bytes:
         if len(data) > MAX_BODY:
             raise errors.request_entity_too_large(f"limit is {MAX_BODY}")
     return bytes(data)
+
+
+def _read(http: web.BaseRequest) -> bool:
+    """Whether nothing of the request is left in the connection."""
+    return http._read_bytes is not None or http.content.at_eof() or not http.body_exists
 
 
 def _audit_id(http: web.BaseRequest) -> str:

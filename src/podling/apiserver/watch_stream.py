@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 from podling.apiserver.connection import Connection
@@ -28,10 +29,18 @@ class _Event(NamedTuple):
 
 
 class WatchStream:
-    """Writes the events of `watch` to `connection`, each as `frame` makes it."""
+    """Writes the events of `watch` to `connection`, each as `frame` makes it; calls `begun` after the first ones."""
 
-    def __init__(self, watch: Watch, connection: Connection, transport: asyncio.Transport, frame: Framer) -> None:
+    def __init__(
+        self,
+        watch: Watch,
+        connection: Connection,
+        transport: asyncio.Transport,
+        frame: Framer,
+        begun: Callable[[], None] = lambda: None,
+    ) -> None:
         self._watch = watch
+        self._begun = begun
         self._connection = connection
         self._transport = transport
         self._frame = frame
@@ -47,6 +56,7 @@ class WatchStream:
         connection.on_lost.add(watch.end)
         try:
             watch.attach(self._sink, self._end)
+            self._begun()
             while True:
                 if self._waiting:
                     await self._catch_up()

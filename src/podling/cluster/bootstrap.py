@@ -19,6 +19,14 @@ from podling.cluster.config import ClusterConfig
 
 T = TypeVar("T")
 
+#: The health checks that pass when `run` has: upstream has a hook for each part of it.
+HOOKS = (
+    "start-system-namespaces-controller",
+    "rbac/bootstrap-roles",
+    "scheduling/bootstrap-system-priority-classes",
+    "start-cluster-authentication-info-controller",
+    "bootstrap-controller",
+)
 NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 

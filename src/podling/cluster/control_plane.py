@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from podling import clock, log
 from podling.api import core_v1
@@ -27,6 +27,9 @@ from podling.controllers.base import Config
 from podling.controllers.manager import ControllerManager
 from podling.scheduler.scheduler import Scheduler
 from podling.store.base import Store, StoreError
+
+if TYPE_CHECKING:
+    from podling.apiserver.server import HttpServer
 
 _log = log.get(__name__)
 
@@ -68,6 +71,7 @@ class ControlPlane:
         self._tasks: list[asyncio.Task[Any]] = []
         self._recorder: Recorder | None = None
         self._manager: ControllerManager | None = None
+        self._booted = [self.app.health.hook(f"poststarthook/{name}") for name in bootstrap.HOOKS]
 
     def _front_proxy(self) -> tuple[str, str] | None:
         if self._pki is None:
@@ -97,6 +101,8 @@ class ControlPlane:
         )
         self._manager = ControllerManager(self._controllers, settings, informers=self.informers)
         await bootstrap.run(self.client, self.config, ca=ca, front_proxy_ca=front_proxy)
+        for finished in self._booted:
+            finished()
         await self._manager.start()
         scheduling = asyncio.create_task(scheduler.run(), name="scheduler")
         self._watch_over(scheduling, self._manager)
@@ -136,6 +142,13 @@ class ControlPlane:
         await self._server.close()
         await self._store.close()
 
+    def http(self, streaming: Streaming) -> HttpServer:
+        """A server for callers over the network."""
+        from podling.apiserver.server import HttpServer
+
+        options = self.config.kube_apiserver
+        return HttpServer(self.app, streaming=streaming, limiter=self._server.limiter, options=options)
+
     def streaming(self, *, ca: Path, certificate: Path, key: Path) -> Streaming:
         """What serves exec, logs and the like over HTTP; see `Assembly.streaming`."""
         return self._server.streaming(ca=ca, certificate=certificate, key=key)
@@ -158,7 +171,7 @@ def run(config: ClusterConfig, paths: Layout) -> None:
 
 
 async def _serve(config: ClusterConfig, paths: Layout) -> None:
-    from podling.apiserver.server import HttpServer, tls_context
+    from podling.apiserver.server import tls_context
     from podling.store.sqlite import SqliteStore
 
     began = clock.real_seconds()
@@ -171,7 +184,7 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
     streaming = plane.streaming(
         ca=pki.path("ca.crt"), certificate=kubelet_client.certificate_path, key=kubelet_client.key_path
     )
-    server = HttpServer(plane.app, streaming=streaming)
+    server = plane.http(streaming)
     tls = tls_context(str(serving.certificate_path), str(serving.key_path), str(pki.path("ca.crt")))
     if front_proxy := config.kube_apiserver.requestheader_client_ca_file:
         tls.load_verify_locations(front_proxy)
@@ -186,6 +199,7 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
         # Answers to the pods of nodes in namespaces of their own go out from here.
         tasks.append(asyncio.create_task(networking.keep_routes(plane.informers, config, "")))
     await stop.wait()
+    await server.drain()
     for task in tasks:
         task.cancel()
     await streaming.close()

@@ -12,7 +12,6 @@ from podling.api import apiregistration_v1 as v1
 from podling.api.request import Request, User
 from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer
-from podling.apiserver.metrics import Gauge
 from podling.apiserver.request_info import RequestInfo
 
 if TYPE_CHECKING:
@@ -68,13 +67,11 @@ class Aggregator:
         self._services = app.served["apiregistration.k8s.io", "v1", "apiservices"].cache
         self._services.observers.append(self._changed)
         app.aggregation = self
-        app.health.metrics.append(
-            Gauge(
-                "aggregator_unavailable_apiservice",
-                "[ALPHA] Gauge of APIServices which are marked as unavailable broken down by APIService name.",
-                ("name",),
-                self._unavailable,
-            )
+        app.metrics.gauge(
+            "aggregator_unavailable_apiservice",
+            "[ALPHA] Gauge of APIServices which are marked as unavailable broken down by APIService name.",
+            ("name",),
+            self._unavailable,
         )
 
     # Requests
@@ -137,7 +134,7 @@ class Aggregator:
         parts = self._parts
         if parts is None:
             parts = self._parts = _Parts(self._app, self._certificate, self._redirects, self._probe)
-            self._app.health.metrics.append(parts.availability.unavailable)
+            self._app.metrics.add(parts.availability.unavailable)
             for group, resource, seen in (
                 ("", "services", self._service_changed),
                 ("discovery.k8s.io", "endpointslices", self._slice_changed),

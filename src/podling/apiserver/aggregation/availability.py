@@ -25,8 +25,8 @@ from podling.apiserver.aggregation import remote as remotes
 from podling.apiserver.aggregation.registration import available
 from podling.apiserver.aggregation.remote import AGGREGATOR, Remote, Unreachable
 from podling.apiserver.core import Core
-from podling.apiserver.metrics import Counter
 from podling.client.workqueue import QueueShutDown, WorkQueue
+from podling.metrics import Counter
 
 LOG = log.get(__name__)
 

@@ -5,37 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from podling import log
-from podling.apiserver import metrics
 from podling.apiserver.audit import event as events
 from podling.apiserver.audit.event import Event
-from podling.apiserver.metrics import Counter
+from podling.metrics import PROCESS
 
 LOG = log.get(__name__)
 
-EVENTS = Counter(
+EVENTS = PROCESS.counter(
     "apiserver_audit_event_total",
     "[ALPHA] Counter of audit events generated and sent to the audit backend.",
     (),
 )
-ERRORS = Counter(
+ERRORS = PROCESS.counter(
     "apiserver_audit_error_total",
     "[ALPHA] Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the "
     "error.",
     ("plugin",),
 )
-LEVELS = Counter(
+LEVELS = PROCESS.counter(
     "apiserver_audit_level_total",
     "[ALPHA] Counter of policy levels for audit events (1 per request).",
     ("level",),
 )
-REJECTED = Counter(
+REJECTED = PROCESS.counter(
     "apiserver_audit_requests_rejected_total",
     "[ALPHA] Counter of apiserver requests rejected due to an error in audit logging backend.",
     (),
 )
-EVENTS.add(by=0)
-REJECTED.add(by=0)
-metrics.METRICS.extend((EVENTS, ERRORS, LEVELS, REJECTED))
 
 
 def failed(plugin: str, error: str, impacted: Sequence[Event]) -> None:

@@ -119,7 +119,7 @@ class Kms:
         self._ciphers[key] = cipher
         if len(self._ciphers) > _SEEDS:
             self._ciphers.popitem(last=False)
-        kms_metrics.SEEDS.values[self.name,] = len(self._ciphers)
+        kms_metrics.SEEDS.set(len(self._ciphers), self.name)
 
     # Its life
 

@@ -5,39 +5,36 @@ from __future__ import annotations
 import hashlib
 
 from podling import clock
-from podling.apiserver import metrics
-from podling.apiserver.metrics import Counter, Gauge, Histogram
+from podling.metrics import PROCESS, exponential
 
-DURATIONS = Histogram(
+DURATIONS = PROCESS.histogram(
     "apiserver_storage_transformation_duration_seconds",
     "[ALPHA] Latencies in seconds of value transformation operations.",
     ("transformation_type", "transformer_prefix"),
-    tuple(5e-6 * 2**n for n in range(25)),
+    exponential(5e-6, 2, 25),
 )
-OPERATIONS = Counter(
+OPERATIONS = PROCESS.counter(
     "apiserver_storage_transformation_operations_total",
     "[ALPHA] Total number of transformations. Successful transformation will have a status 'OK' and a varied status "
     "string when the transformation fails.",
     ("resource", "transformation_type", "transformer_prefix", "status"),
 )
-CACHE_MISSES = Counter(
+CACHE_MISSES = PROCESS.counter(
     "apiserver_storage_envelope_transformation_cache_misses_total",
     "[ALPHA] Total number of cache misses while accessing key decryption key(KEK).",
     (),
 )
-RELOADS = Counter(
+RELOADS = PROCESS.counter(
     "apiserver_encryption_config_controller_automatic_reloads_total",
     "[ALPHA] Total number of reload successes and failures of encryption configuration split by apiserver identity.",
     ("status", "apiserver_id_hash"),
 )
-LAST_RELOAD = Gauge(
+LAST_RELOAD = PROCESS.gauge(
     "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds",
     "[ALPHA] Timestamp of the last successful or failed automatic reload of encryption configuration split by "
     "apiserver identity.",
     ("status", "apiserver_id_hash"),
 )
-CACHE_MISSES.add(by=0)
-metrics.METRICS.extend((DURATIONS, OPERATIONS, CACHE_MISSES, RELOADS, LAST_RELOAD))
 
 #: Who this server is, in metrics of keys.
 IDENTITY = f"sha256:{hashlib.sha256(b'kube-apiserver').hexdigest()}"
@@ -46,4 +43,4 @@ IDENTITY = f"sha256:{hashlib.sha256(b'kube-apiserver').hexdigest()}"
 def reloaded(status: str) -> None:
     """The file was read again: `success` or `failure`."""
     RELOADS.add(status, IDENTITY)
-    LAST_RELOAD.values[status, IDENTITY] = clock.now().timestamp()
+    LAST_RELOAD.set(clock.now().timestamp(), status, IDENTITY)

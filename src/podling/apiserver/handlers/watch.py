@@ -10,9 +10,6 @@ from podling.apiserver.call import Call
 from podling.apiserver.entry import Change
 from podling.apiserver.watch import Watch
 
-#: Seconds after which a watch ends that did not say for how long it wants to watch; up to twice as much, at random.
-MIN_TIMEOUT = 1800
-
 
 async def watch(call: Call) -> Answer:
     """Events from now, from what there is now, or from a version on."""
@@ -53,7 +50,7 @@ async def watch(call: Call) -> Answer:
     cache.register(watch_)
     if options.bookmarks:
         hub.want_bookmarks()
-    seconds = options.timeout if options.timeout else MIN_TIMEOUT * (1 + random.random())
+    seconds = options.timeout if options.timeout else call.app.min_request_timeout * (1 + random.random())
     watch_.end_after(seconds, lambda: hub.revision)
     return Answer(watch=watch_, served=call.served)
 

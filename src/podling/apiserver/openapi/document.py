@@ -12,12 +12,12 @@ from podling.api.request import Request, User
 from podling.api.struct import encode
 from podling.apiserver.answer import Answer
 from podling.apiserver.core import Core
-from podling.apiserver.health import version_info
 from podling.apiserver.negotiate import choose, not_acceptable
 from podling.apiserver.openapi import gnostic, paths, schemas
 from podling.apiserver.openapi.paths import Operation
 from podling.apiserver.openapi.schemas import Definitions, Schema
 from podling.apiserver.request_info import RequestInfo
+from podling.apiserver.version import version_info
 
 V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
 #: What an answer in it is called: the name above is none that a strict parser of media types takes.
