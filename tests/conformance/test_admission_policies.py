@@ -189,3 +189,14 @@ async def _status(cluster: Cluster, name: str) -> None:
     found.status.conditions = [condition]
     updated = await cluster.client.update_status(found)
     assert updated.status.conditions and updated.status.conditions[0].reason == "E2E"
+
+
+@virtual
+async def test_mutate_metadata(cluster: Cluster) -> None:
+    """Annotations that are not there yet, written as a map."""
+    expression = 'Object{ metadata: Object.metadata{ annotations: { "mutated-by": "admission-policy" } } }'
+    mutations = [{"patchType": "ApplyConfiguration", "applyConfiguration": {"expression": expression}}]
+    await cluster.apply(policy("Mutating", "annotate", mutations=mutations, reinvocationPolicy="Never"))
+    await cluster.apply(binding("Mutating", "annotate"))
+    (made,) = await cluster.apply(deployment("d", 2))
+    assert made.metadata.annotations == {"mutated-by": "admission-policy"}

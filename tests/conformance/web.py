@@ -9,11 +9,13 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import wraps
+from functools import cache, wraps
 from inspect import signature
 from typing import Any
 
 import aiohttp
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from podling.api import core_v1, meta_v1
 from podling.api.request import LOOPBACK, User
@@ -69,6 +71,13 @@ class Web:
             yield following
 
 
+@cache
+def _signing_key() -> bytes:
+    key = ec.generate_private_key(ec.SECP256R1())
+    encoding, form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return key.private_bytes(encoding, form, serialization.NoEncryption())
+
+
 async def _administrator(headers: Any, certificate: bytes | None, path: str) -> User:
     """Who comes over the network is who the parts of this process are."""
     return LOOPBACK
@@ -79,7 +88,7 @@ async def serving() -> AsyncIterator[Web]:
     """An API server as a cluster has it, without controllers, with the namespace `default`."""
     store = MemoryStore()
     await store.open()
-    assembly = Assembly(store, Settings())
+    assembly = Assembly(store, Settings(signing_key=_signing_key()))
     await assembly.start()
     assembly.app.authenticator = _administrator
     served = HttpServer(assembly.app)

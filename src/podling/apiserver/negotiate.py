@@ -133,6 +133,11 @@ def _custom(form: str, group_version: str, kind: str) -> bool:
     return _resources(form, group_version, kind) and (form != PROTOBUF or bool(kind))
 
 
+def _no_tables(form: str, group_version: str, kind: str) -> bool:
+    """What is answered without being stored has no rows."""
+    return kind != "Table" and _resources(form, group_version, kind)
+
+
 def as_it_is(form: str, group_version: str, kind: str) -> bool:
     """What can be shown as nothing else: failures, discovery documents."""
     return not kind and not group_version
@@ -140,10 +145,16 @@ def as_it_is(form: str, group_version: str, kind: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def negotiate(
-    accept: str, pretty: bool = False, *, custom: bool = False, watch: bool = False, cbor: bool = False
+    accept: str,
+    pretty: bool = False,
+    *,
+    custom: bool = False,
+    watch: bool = False,
+    cbor: bool = False,
+    tables: bool = True,
 ) -> Media:
     """The form to answer a request for a resource in. StatusError 406 if none that is accepted can be had."""
-    media = choose(accept, supported(cbor), _custom if custom else _resources)
+    media = choose(accept, supported(cbor), _custom if custom else _resources if tables else _no_tables)
     if media is None:
         raise not_acceptable(supported(cbor))
     if watch:

@@ -33,6 +33,7 @@ from podling.apiserver.lifecycle import InFlight, end_watches, exempt, long_runn
 from podling.apiserver.negotiate import PLAIN, STREAMS, Media, negotiate, of_failure, wants_gzip, wants_pretty
 from podling.apiserver.options import Options
 from podling.apiserver.request_info import RequestInfo, resolve
+from podling.apiserver.served import Served
 from podling.apiserver.watch_stream import WatchStream
 
 LOG = log.get(__name__)
@@ -290,6 +291,7 @@ class HttpServer:
             custom=item.without_protobuf,
             watch=info.verb == "watch",
             cbor=self.app.cbor,
+            tables=_has_tables(item, info),
         )
 
     def _reply(
@@ -421,6 +423,11 @@ def _query(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
         else:
             repeated.setdefault(key, [first[key]]).append(value)
     return first, repeated
+
+
+def _has_tables(item: Served, info: RequestInfo) -> bool:
+    """Whether the answer can be a table: what is answered without being stored (a review, an eviction) can't."""
+    return info.verb != "create" or not (info.subresource or item.resource.virtual)
 
 
 async def _body(http: web.BaseRequest) -> bytes:

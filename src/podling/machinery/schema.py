@@ -12,7 +12,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -129,9 +129,13 @@ def _syntax(error: Exception) -> str:
 
 
 class WithDuplicates(dict[str, Any]):
-    """An object of which some keys came more than once; the last value counts."""
+    """An object of which some keys came more than once; the last value counts.
+
+    `order` has all keys as they came, `duplicates` those that came again.
+    """
 
     duplicates: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -146,6 +150,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             again[key] = None
         seen.add(key)
     marked.duplicates = tuple(again)
+    marked.order = tuple(key for key, _ in pairs)
     return marked
 
 
@@ -191,10 +196,24 @@ def _table(type_: type[Any]) -> dict[str, _Entry | None]:
 _MISSING: Any = object()
 
 
+#: In the place of a value: the key was there before.
+_AGAIN: Any = object()
+
+
+def _in_order(raw: WithDuplicates) -> Iterator[tuple[str, Any]]:
+    """Keys and values as they came; a key that comes again is told once, where it does."""
+    told: dict[str, int] = {}
+    for key in raw.order or (*raw, *raw.duplicates):
+        told[key] = told.get(key, 0) + 1
+        if told[key] <= 2:
+            yield key, raw[key] if told[key] == 1 else _AGAIN
+
+
 def _walk(raw: dict[str, Any], table: dict[str, _Entry | None], path: str, found: list[str]) -> None:
-    if type(raw) is WithDuplicates:
-        found += [f'duplicate field "{path}{key}"' for key in raw.duplicates]
-    for key, value in raw.items():
+    for key, value in _in_order(raw) if type(raw) is WithDuplicates else raw.items():
+        if value is _AGAIN:
+            found.append(f'duplicate field "{path}{key}"')
+            continue
         entry = table.get(key, _MISSING)
         if entry is None:
             continue

@@ -55,7 +55,8 @@ async def list_(call: Call) -> Answer:
     if revision > hub.revision:
         raise too_large(revision, hub.revision)
     await _show(call, selection)
-    if revision >= call.served.cache.changed:
+    # What nothing has changed since is still here, but revisions end for all kinds alike.
+    if revision >= max(call.served.cache.changed, hub.store.compacted):
         return _now(call, selection, start, options.limit, revision)
     return await _then(call, selection, start, options, revision)
 
