@@ -2,7 +2,7 @@
 
 What is taken stands in the Services themselves, so nothing else is stored: at start the allocator is filled from their
 list. Addresses that nobody asked for come from the upper part of a range, so that those which are asked for by number
-seldom clash (KEP 3070, KEP 3668).
+seldom clash (KEP 3070, KEP 3668). Ranges may be added while the server runs (KEP 1880).
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ class AllocationError(PodlingError):
 
 
 class AddressRange:
-    """The addresses of one range, but for its first (the network's own) and, in IPv4, its last (broadcast)."""
+    """The addresses of one range, but for its first (the network's own) and, in IPv4, its last (broadcast).
 
-    def __init__(self, cidr: str) -> None:
+    `taken` may be shared with other ranges: they may overlap.
+    """
+
+    def __init__(self, cidr: str, taken: set[int] | None = None) -> None:
         self.network = ipaddress.ip_network(cidr)
         self.first = int(self.network.network_address) + 1
         # More than 2^16 addresses need not be handed out at random.
         size = min(self.network.num_addresses - (2 if self.network.version == 4 else 1), 2**16)
         self.size = max(size, 1)
         self.offset = self.size if self.size < 32 else min(max(16, self.size // 16), 256)
-        self.taken: set[int] = set()
+        self.taken: set[int] = taken if taken is not None else set()
 
     @property
     def family(self) -> str:
@@ -51,8 +54,8 @@ class AddressRange:
         self.taken.add(number)
         return str(self.network.network_address.__class__(number))
 
-    def release(self, ip: str) -> None:
-        self.taken.discard(int(ipaddress.ip_address(ip)))
+    def __contains__(self, ip: str) -> bool:
+        return ipaddress.ip_address(ip) in self.network
 
     def _number(self, ip: str) -> int:
         address = ipaddress.ip_address(ip)
@@ -120,21 +123,23 @@ class ServiceAllocator:
         *,
         node_ports: tuple[int, int] = (30000, 32767),
     ) -> None:
-        self.ranges = {r.family: r for r in map(AddressRange, ranges)}
+        #: Addresses in use by family, whatever range they are of.
+        self.taken: dict[str, set[int]] = {}
+        #: Of those the ones that something else than a Service has.
+        self._reserved: set[str] = set()
+        self._ranges: dict[str, AddressRange] = {}
+        for cidr in ranges:
+            self.add_range(cidr)
+        self.families = tuple(dict.fromkeys(r.family for r in self._ranges.values()))
         self.ports = PortRange(*node_ports)
         for service in services:
             self._restore(service)
-
-    @property
-    def families(self) -> tuple[str, ...]:
-        """The configured ones, the default first."""
-        return tuple(self.ranges)
 
     def _restore(self, service: core_v1.Service) -> None:
         spec = service.spec
         for ip in spec.cluster_ips or ():
             if ip != "None":
-                self._quietly(self.take_ip, ip)
+                self._of(ip).add(int(ipaddress.ip_address(ip)))
         for port in [*(p.node_port for p in spec.ports or ()), spec.health_check_node_port]:
             if port:
                 self._quietly(self.ports.take, port)
@@ -147,16 +152,54 @@ class ServiceAllocator:
         except AllocationError:
             pass
 
+    # Ranges
+
+    def add_range(self, cidr: str) -> None:
+        """Give out addresses of this range too, when those before it are full."""
+        if cidr not in self._ranges:
+            family = f"IPv{ipaddress.ip_network(cidr).version}"
+            self._ranges[cidr] = AddressRange(cidr, self.taken.setdefault(family, set()))
+
+    def remove_range(self, cidr: str) -> None:
+        """Give out no more of it; what is in use stays so."""
+        self._ranges.pop(cidr, None)
+
+    def reserve(self, ip: str) -> None:
+        """An address that something else has."""
+        number, taken = int(ipaddress.ip_address(ip)), self._of(ip)
+        if number not in taken:
+            taken.add(number)
+            self._reserved.add(ip)
+
+    def unreserve(self, ip: str) -> None:
+        if ip in self._reserved:
+            self._reserved.discard(ip)
+            self.release_ip(ip)
+
+    # Addresses
+
+    def _of(self, ip: str) -> set[int]:
+        return self.taken.setdefault(f"IPv{ipaddress.ip_address(ip).version}", set())
+
     def take_ip(self, ip: str) -> None:
         family = f"IPv{ipaddress.ip_address(ip).version}"
-        if family not in self.ranges:
+        if family not in self.families:
             raise AllocationError(f"{family} is not configured on this cluster")
-        self.ranges[family].take(ip)
+        range_ = next((r for r in self._ranges.values() if ip in r), None)
+        if range_ is None:
+            raise AllocationError("the provided network does not match the current range")
+        range_.take(ip)
 
     def next_ip(self, family: str) -> str:
-        return self.ranges[family].next()
+        ranges = [r for r in self._ranges.values() if r.family == family]
+        for range_ in ranges[:-1]:
+            try:
+                return range_.next()
+            except AllocationError:
+                continue
+        if not ranges:
+            raise AllocationError("range is full")
+        return ranges[-1].next()
 
     def release_ip(self, ip: str) -> None:
-        family = f"IPv{ipaddress.ip_address(ip).version}"
-        if family in self.ranges:
-            self.ranges[family].release(ip)
+        self._of(ip).discard(int(ipaddress.ip_address(ip)))

@@ -10,7 +10,7 @@ import base64
 import json
 from typing import Any, TypeVar
 
-from podling.api import core_v1, discovery_v1, errors, meta_v1, rbac_v1, scheduling_v1
+from podling.api import core_v1, discovery_v1, errors, meta_v1, networking_v1, rbac_v1, scheduling_v1
 from podling.api.struct import clone
 from podling.client.base import Client
 from podling.cluster import extension_trust
@@ -59,6 +59,7 @@ async def run(client: Client, config: ClusterConfig, *, ca: bytes, front_proxy_c
         extension_trust.publish(client, ca, front_proxy_ca, config.kube_apiserver),
         *(ensure(client, obj) for obj in _node_network_role()),
         ensure(client, _metrics_reader()),
+        ensure(client, _service_range(config)),
         _kubernetes_service(client, config),
         ensure(client, _dns_service(config)),
         *([ensure(client, _cluster_info(config, ca))] if ca else []),
@@ -126,6 +127,13 @@ def _cluster_info(config: ClusterConfig, ca: bytes) -> core_v1.ConfigMap:
     }  # fmt: skip
     meta = meta_v1.ObjectMeta(name="cluster-info", namespace="kube-public")
     return core_v1.ConfigMap(metadata=meta, data={"kubeconfig": json.dumps(document)})
+
+
+def _service_range(config: ClusterConfig) -> networking_v1.ServiceCIDR:
+    """The range that Services have their addresses of; its controller says that it is ready."""
+    made = networking_v1.ServiceCIDR(metadata=meta_v1.ObjectMeta(name="kubernetes"))
+    made.spec.cidrs = [config.service_cidr]
+    return made
 
 
 async def _kubernetes_service(client: Client, config: ClusterConfig) -> None:

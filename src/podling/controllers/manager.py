@@ -43,6 +43,8 @@ def all_controllers() -> tuple[type[Controller], ...]:
     from podling.controllers.replication_controller import ReplicationControllerController
     from podling.controllers.resourcequota import ResourceQuotaController
     from podling.controllers.root_ca import RootCaController
+    from podling.controllers.service_addresses import ServiceAddressController
+    from podling.controllers.service_cidr import ServiceCidrController
     from podling.controllers.serviceaccount import ServiceAccountController
     from podling.controllers.serviceaccount_token import ServiceAccountTokenController
     from podling.controllers.statefulset import StatefulSetController
@@ -76,6 +78,8 @@ def all_controllers() -> tuple[type[Controller], ...]:
         EndpointSliceController,
         EndpointsController,
         EndpointSliceMirroringController,
+        ServiceAddressController,
+        ServiceCidrController,
         NodeIpamController,
         NodeLifecycleController,
         TaintEvictionController,

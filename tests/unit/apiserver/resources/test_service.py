@@ -164,7 +164,10 @@ def test_a_new_service_gets_an_address() -> None:
 
 def test_a_requested_address_is_of_the_range() -> None:
     allocator = ServiceAllocator(["10.96.0.0/16"])
-    for ip in ("10.97.0.1", "10.96.0.0", "10.96.255.255"):
+    assert refused(lambda: allocation.create(allocator, new({"clusterIP": "10.97.0.1"}))).endswith(
+        "failed to allocate IP 10.97.0.1: the provided network does not match the current range"
+    )
+    for ip in ("10.96.0.0", "10.96.255.255"):
         assert refused(lambda ip=ip: allocation.create(allocator, new({"clusterIP": ip}))).endswith(
             f"failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. "
             "The range of valid IPs is 10.96.0.0/16"
@@ -175,7 +178,7 @@ def test_headless_services_take_nothing() -> None:
     allocator = ServiceAllocator(["10.96.0.0/16"])
     obj = new({"clusterIP": "None"})
     allocation.create(allocator, obj)
-    assert obj.spec.cluster_ips == ["None"] and not allocator.ranges["IPv4"].taken
+    assert obj.spec.cluster_ips == ["None"] and not allocator.taken["IPv4"]
     bare = new({"clusterIP": "None", "selector": None})
     allocation.create(allocator, bare)
     assert (bare.spec.ip_family_policy, bare.spec.ip_families) == ("RequireDualStack", ["IPv4", "IPv6"])
@@ -217,7 +220,7 @@ def test_node_ports() -> None:
         "Invalid value: 80: provided port is not in the valid range. The range of valid ports is 30000-32767"
     )
     # What a failed request took was given back.
-    assert len(allocator.ranges["IPv4"].taken) == 1
+    assert len(allocator.taken["IPv4"]) == 1
 
 
 def test_health_check_ports() -> None:
@@ -226,7 +229,7 @@ def test_health_check_ports() -> None:
     allocation.create(allocator, obj)
     assert obj.spec.health_check_node_port in allocator.ports.taken
     allocation.delete(allocator, obj)
-    assert not allocator.ports.taken and not allocator.ranges["IPv4"].taken
+    assert not allocator.ports.taken and not allocator.taken["IPv4"]
 
 
 def changed(allocator: ServiceAllocator, old: core_v1.Service, spec: dict[str, Any]) -> core_v1.Service:
@@ -257,20 +260,20 @@ def test_a_new_type_takes_and_gives_back() -> None:
     plain = changed(allocator, node_port, {})
     assert not allocator.ports.taken and plain.spec.cluster_ip == old.spec.cluster_ip
     external = changed(allocator, plain, {"type": "ExternalName", "externalName": "a.b"})
-    assert not allocator.ranges["IPv4"].taken and external.spec.cluster_ip is None
+    assert not allocator.taken["IPv4"] and external.spec.cluster_ip is None
 
 
 def test_a_failed_update_changes_nothing() -> None:
     allocator = ServiceAllocator(["10.96.0.0/16"])
     old = new({"type": "NodePort"})
     allocation.create(allocator, old)
-    before = (set(allocator.ports.taken), set(allocator.ranges["IPv4"].taken))
+    before = (set(allocator.ports.taken), set(allocator.taken["IPv4"]))
     strategy, obj = load(service())
     strategy.default(obj)
     strategy.prepare_update(obj, old, CONTEXT)
     release = allocation.update(allocator, obj, old)
     undo(release)
-    assert (allocator.ports.taken, allocator.ranges["IPv4"].taken) == before
+    assert (allocator.ports.taken, allocator.taken["IPv4"]) == before
 
 
 def test_the_allocator_is_filled_from_what_is_stored() -> None:
@@ -279,7 +282,24 @@ def test_the_allocator_is_filled_from_what_is_stored() -> None:
     allocation.create(allocator, old)
     again = ServiceAllocator(["10.96.0.0/16"], [old, clone(old), new({"clusterIP": "None"})])
     assert again.ports.taken == allocator.ports.taken
-    assert again.ranges["IPv4"].taken == allocator.ranges["IPv4"].taken
+    assert again.taken["IPv4"] == allocator.taken["IPv4"]
+
+
+def test_ranges_come_and_go() -> None:
+    allocator = ServiceAllocator(["10.0.0.0/30"])
+    first = {allocator.next_ip("IPv4") for _ in range(2)}
+    allocator.add_range("10.0.1.0/30")
+    allocator.reserve("10.0.1.1")
+    assert allocator.next_ip("IPv4") == "10.0.1.2"
+    for full in (lambda: allocator.next_ip("IPv4"), lambda: allocator.take_ip("10.0.1.1")):
+        with pytest.raises(AllocationError, match="range is full|already allocated"):
+            full()
+    allocator.unreserve("10.0.1.1")
+    allocator.remove_range("10.0.1.0/30")
+    with pytest.raises(AllocationError, match="does not match the current range"):
+        allocator.take_ip("10.0.1.1")
+    allocator.release_ip(first.pop())
+    assert allocator.next_ip("IPv4") not in first
 
 
 def test_ranges_run_full() -> None:
