@@ -85,9 +85,7 @@ async def test_ingress_classes(api: Api) -> None:
     assert patched["metadata"]["annotations"] == {"patched": "true"}
     updated = await api.change(path, lambda c: c["metadata"]["annotations"].update(updated="true"))
     assert updated["metadata"]["annotations"]["updated"] == "true"
-    refused = await api.refusal(
-        "PATCH", path, {"spec": {"controller": "example.com/other"}}, headers=MERGE
-    )
+    refused = await api.refusal("PATCH", path, {"spec": {"controller": "example.com/other"}}, headers=MERGE)
     assert refused["code"] == 422
     await api.delete(path)
     assert len((await api.get(CLASSES, labelSelector="ingressclass=x"))["items"]) == 2
@@ -162,9 +160,7 @@ async def test_services_have_addresses_of_ranges_that_are_added(api: Api) -> Non
     assert found["metadata"]["finalizers"] == ["networking.k8s.io/service-cidr-finalizer"]
     made = await api.post(services, service("s", "203.0.113.10"))
     assert made["spec"]["clusterIPs"] == ["203.0.113.10"]
-    ip = await api.until(
-        ADDRESSES, lambda a: [i for i in a["items"] if i["metadata"]["name"] == "203.0.113.10"]
-    )
+    ip = await api.until(ADDRESSES, lambda a: [i for i in a["items"] if i["metadata"]["name"] == "203.0.113.10"])
     (mine,) = [i for i in ip["items"] if i["metadata"]["name"] == "203.0.113.10"]
     assert mine["spec"]["parentRef"] == {"resource": "services", "namespace": "default", "name": "s"}
     assert mine["metadata"]["labels"] == {

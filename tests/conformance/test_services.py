@@ -91,9 +91,7 @@ async def test_lifecycle_of_endpoints(api: Api) -> None:
         "apiVersion": "v1",
         "kind": "Endpoints",
         "metadata": {"name": "testservice", "labels": {"test-endpoint-static": "true"}},
-        "subsets": [
-            {"addresses": [{"ip": "10.0.0.24"}], "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}
-        ],
+        "subsets": [{"addresses": [{"ip": "10.0.0.24"}], "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]}],
     }
     async with api.watch(ENDPOINTS, labelSelector="test-endpoint-static=true") as events:
         await api.post(ENDPOINTS, raw)

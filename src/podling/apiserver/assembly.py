@@ -21,7 +21,6 @@ from podling.apiserver.admission.default import default_chain
 from podling.apiserver.admission.node_restriction import NodeRestriction
 from podling.apiserver.aggregation.aggregator import Aggregator
 from podling.apiserver.aggregation.registration import Registration
-from podling.apiserver.allocators import ServiceAllocator
 from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer
 from podling.apiserver.authn import setup as authn_setup
@@ -43,6 +42,7 @@ from podling.apiserver.handlers.subresources import reviewing
 from podling.apiserver.options import OptionError, Options
 from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.resources.core.service import ServiceStrategy
+from podling.apiserver.service_ranges import ServiceRanges
 from podling.apiserver.usage import NodeUsages
 from podling.apiserver.watch import Scope, Watch
 from podling.store.base import Store
@@ -199,11 +199,11 @@ class Assembly:
         services = self.app.lookup("", "services")
         assert services is not None and isinstance(services.strategy, ServiceStrategy)
         first, _, last = self.settings.node_port_range.partition("-")
-        services.strategy.allocator = ServiceAllocator(
-            [self.settings.service_cidr],
-            (entry.object for entry in services.cache.all()),
-            node_ports=(int(first), int(last)),
+        ranges = ServiceRanges(
+            [self.settings.service_cidr], (e.object for e in services.cache.all()), (int(first), int(last))
         )
+        services.strategy.allocator = ranges.allocator
+        ranges.follow(self._follow)
 
         events = self.app.lookup("", "events")
         if events is not None and self.settings.options.event_ttl > 0:

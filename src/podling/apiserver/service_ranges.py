@@ -18,9 +18,7 @@ Follow = Callable[[type[Any], Callable[[str, Any], None]], None]
 class ServiceRanges:
     """`allocator` begins with the configured ranges, which always stay, and the addresses of `services`."""
 
-    def __init__(
-        self, configured: list[str], services: Iterable[core_v1.Service], node_ports: tuple[int, int]
-    ) -> None:
+    def __init__(self, configured: list[str], services: Iterable[core_v1.Service], node_ports: tuple[int, int]) -> None:
         self.allocator = ServiceAllocator(configured, services, node_ports=node_ports)
         self._configured = frozenset(configured)
         #: The ranges of each ServiceCIDR that is ready; several may have the same.

@@ -11,7 +11,7 @@ from datetime import timedelta
 from podling import clock
 from podling.api import networking_v1, times
 from podling.api.meta_v1 import Condition
-from podling.api.struct import clone
+from podling.api.struct import clone, to_dict
 from podling.client.base import PatchType
 from podling.client.informer import key_of
 from podling.controllers.base import Context, Controller
@@ -67,7 +67,9 @@ class ServiceCidrController(Controller):
         if FINALIZER not in (found.metadata.finalizers or ()):
             return
         addresses = [
-            a.metadata.name or "" for a in self._addresses.list() if (a.metadata.labels or {}).get(MANAGED_BY) == MANAGER
+            a.metadata.name or ""
+            for a in self._addresses.list()
+            if (a.metadata.labels or {}).get(MANAGED_BY) == MANAGER
         ]
         if not may_go(found, self._ranges.list(), addresses):
             await self._set(found, HELD)
@@ -91,7 +93,7 @@ class ServiceCidrController(Controller):
             "apiVersion": "networking.k8s.io/v1",
             "kind": "ServiceCIDR",
             "metadata": {"name": found.metadata.name},
-            "status": {"conditions": [stamped]},
+            "status": {"conditions": [to_dict(stamped)]},
         }
         await self.client.patch(
             Range,

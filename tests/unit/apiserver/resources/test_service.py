@@ -291,9 +291,10 @@ def test_ranges_come_and_go() -> None:
     allocator.add_range("10.0.1.0/30")
     allocator.reserve("10.0.1.1")
     assert allocator.next_ip("IPv4") == "10.0.1.2"
-    for full in (lambda: allocator.next_ip("IPv4"), lambda: allocator.take_ip("10.0.1.1")):
-        with pytest.raises(AllocationError, match="range is full|already allocated"):
-            full()
+    with pytest.raises(AllocationError, match="range is full"):
+        allocator.next_ip("IPv4")
+    with pytest.raises(AllocationError, match="already allocated"):
+        allocator.take_ip("10.0.1.1")
     allocator.unreserve("10.0.1.1")
     allocator.remove_range("10.0.1.0/30")
     with pytest.raises(AllocationError, match="does not match the current range"):

@@ -29,7 +29,7 @@ class IngressStrategy(Strategy[networking_v1.Ingress]):
     )
 
     def prepare_create(self, obj: networking_v1.Ingress, context: Context) -> None:
-        obj.status = networking_v1.IngressStatus()
+        obj.status = networking_v1.IngressStatus(load_balancer=networking_v1.IngressLoadBalancerStatus())
 
     def validate(self, obj: networking_v1.Ingress) -> Findings:
         found = self._spec(obj)
