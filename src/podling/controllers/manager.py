@@ -50,6 +50,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
     from podling.controllers.statefulset import StatefulSetController
     from podling.controllers.taint_eviction import TaintEvictionController
     from podling.controllers.ttl_after_finished import TtlAfterFinishedController
+    from podling.controllers.vac_protection import VacProtectionController
 
     return (
         ReplicaSetController,
@@ -64,6 +65,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
         PersistentVolumeController,
         PvcProtectionController,
         PvProtectionController,
+        VacProtectionController,
         TtlAfterFinishedController,
         NamespaceController,
         ServiceAccountController,

@@ -534,8 +534,37 @@ def test_selectable_fields() -> None:
     assert fields["spec.hostNetwork"] == "false" and set(fields) == set(PODS.selectable_fields)
 
 
+def test_a_negative_grace_period_is_one_second() -> None:
+    """Of a pod; a template keeps it, and is warned of."""
+    assert created(pod({"terminationGracePeriodSeconds": -1})).spec.termination_grace_period_seconds == 1
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "path"),
+    [
+        ("v1", "PodTemplate", "template"),
+        ("v1", "ReplicationController", "spec.template"),
+        ("apps/v1", "ReplicaSet", "spec.template"),
+        ("apps/v1", "Deployment", "spec.template"),
+        ("apps/v1", "DaemonSet", "spec.template"),
+        ("apps/v1", "StatefulSet", "spec.template"),
+        ("batch/v1", "Job", "spec.template"),
+        ("batch/v1", "CronJob", "spec.jobTemplate.spec.template"),
+    ],
+)
+def test_templates_are_warned_of(api_version: str, kind: str, path: str) -> None:
+    document: Any = {"spec": {"terminationGracePeriodSeconds": -1, "containers": [{"name": "c", "image": "i"}]}}
+    for step in reversed(path.split(".")):
+        document = {step: document}
+    found, obj = load({"apiVersion": api_version, "kind": kind, "metadata": {"name": "t"}, **document})
+    found.default(obj)
+    text = "must be >= 0; negative values are invalid and will be treated as 1"
+    assert found.warnings(obj, None) == [f"{path}.spec.terminationGracePeriodSeconds: {text}"]
+    assert found.warnings(obj, obj) == []
+
+
 def test_warnings() -> None:
-    spec = {"terminationGracePeriodSeconds": -1, "nodeSelector": {"beta.kubernetes.io/os": "linux"}}
+    spec = {"nodeSelector": {"beta.kubernetes.io/os": "linux"}}
     container = {
         "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}],
         "resources": {"limits": {"memory": "0.5"}},
@@ -546,7 +575,6 @@ def test_warnings() -> None:
         "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; "
         "a DNS label is recommended: [must not contain dots]",
         'spec.nodeSelector[beta.kubernetes.io/os]: deprecated since v1.14; use "kubernetes.io/os" instead',
-        "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1",
         'spec.containers[0].resources.limits[memory]: fractional byte value "500m" is invalid, must be an integer',
         'spec.containers[0].resources.requests[memory]: fractional byte value "500m" is invalid, must be an integer',
         'spec.containers[0].env[1]: hides previous definition of "A", which may be dropped when using apply',

@@ -7,7 +7,7 @@ from typing import Any
 
 from podling.api import apps_v1
 from podling.apiserver.resources import printing, workloads
-from podling.apiserver.resources.podspec import defaults
+from podling.apiserver.resources.podspec import defaults, warnings
 from podling.apiserver.resources.workloads import SPEC
 from podling.apiserver.strategy import Context, Strategy
 from podling.machinery.validation import (
@@ -87,6 +87,9 @@ class DaemonSetStrategy(Strategy[apps_v1.DaemonSet]):
             }
         )
         return found + workloads.not_decremented(status.collision_count, old.status.collision_count)
+
+    def warnings(self, new: apps_v1.DaemonSet, old: apps_v1.DaemonSet | None) -> list[str]:
+        return warnings.template(new.spec.template, old.spec.template if old else None)
 
     def row(self, obj: apps_v1.DaemonSet, now: datetime) -> list[Any]:
         status = obj.status

@@ -98,9 +98,7 @@ class DeploymentStrategy(Strategy[apps_v1.Deployment]):
         return found + workloads.not_decremented(status.collision_count, old.status.collision_count)
 
     def warnings(self, new: apps_v1.Deployment, old: apps_v1.Deployment | None) -> list[str]:
-        if new.spec.template.spec is None or (old is not None and old.spec.template == new.spec.template):
-            return []
-        return warnings.pod_spec(new.spec.template.spec, SPEC.child("template", "spec"))
+        return warnings.template(new.spec.template, old.spec.template if old else None)
 
     def row(self, obj: apps_v1.Deployment, now: datetime) -> list[Any]:
         containers, images = printing.containers_and_images(obj.spec.template)

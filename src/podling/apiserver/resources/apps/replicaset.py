@@ -69,10 +69,7 @@ class ReplicaSetStrategy(Strategy[apps_v1.ReplicaSet]):
         )
 
     def warnings(self, new: apps_v1.ReplicaSet, old: apps_v1.ReplicaSet | None) -> list[str]:
-        template = new.spec.template
-        if template is None or template.spec is None or (old is not None and old.spec.template == template):
-            return []
-        return warnings.pod_spec(template.spec, SPEC.child("template", "spec"))
+        return warnings.template(new.spec.template, old.spec.template if old else None)
 
     def fields(self, obj: apps_v1.ReplicaSet) -> dict[str, str]:
         return {"status.replicas": str(obj.status.replicas)}

@@ -8,7 +8,7 @@ from typing import Any
 from podling.api import apps_v1, names
 from podling.api.struct import clone
 from podling.apiserver.resources import printing, workloads
-from podling.apiserver.resources.podspec import defaults
+from podling.apiserver.resources.podspec import defaults, warnings
 from podling.apiserver.resources.workloads import SPEC
 from podling.apiserver.strategy import Context, Strategy
 from podling.machinery.validation import (
@@ -132,6 +132,9 @@ class StatefulSetStrategy(Strategy[apps_v1.StatefulSet]):
 
     def validate_name(self, name: str, *, prefix: bool) -> list[str]:
         return names.dns_label(name, prefix=prefix)
+
+    def warnings(self, new: apps_v1.StatefulSet, old: apps_v1.StatefulSet | None) -> list[str]:
+        return warnings.template(new.spec.template, old.spec.template if old else None)
 
     def row(self, obj: apps_v1.StatefulSet, now: datetime) -> list[Any]:
         return [

@@ -7,9 +7,10 @@ import zoneinfo
 from datetime import datetime
 from typing import Any
 
-from podling.api import batch_v1, names, times
+from podling.api import batch_v1, core_v1, names, times
 from podling.apiserver.resources import printing
 from podling.apiserver.resources.batch import job
+from podling.apiserver.resources.podspec import warnings
 from podling.apiserver.resources.workloads import SPEC
 from podling.apiserver.strategy import Context, Strategy
 from podling.machinery.validation import Findings, Path, invalid, nonnegative, not_supported, required
@@ -26,6 +27,11 @@ _FIELDS = (
     ("month", 1, 12, _MONTHS),
     ("day of week", 0, 6, _DAYS),
 )
+
+
+def _pods(obj: batch_v1.CronJob | None) -> core_v1.PodTemplateSpec | None:
+    job_spec = obj.spec.job_template.spec if obj is not None else None
+    return job_spec.template if job_spec is not None else None
 
 
 class CronJobStrategy(Strategy[batch_v1.CronJob]):
@@ -77,6 +83,9 @@ class CronJobStrategy(Strategy[batch_v1.CronJob]):
 
     def validate_name(self, name: str, *, prefix: bool) -> list[str]:
         return names.dns_subdomain(name, prefix=prefix)
+
+    def warnings(self, new: batch_v1.CronJob, old: batch_v1.CronJob | None) -> list[str]:
+        return warnings.template(_pods(new), _pods(old), SPEC.child("jobTemplate", "spec", "template"))
 
     def row(self, obj: batch_v1.CronJob, now: datetime) -> list[Any]:
         last = obj.status.last_schedule_time

@@ -10,7 +10,7 @@ from typing import Any
 from podling.api import batch_v1, core_v1, meta_v1, names, selectors, times
 from podling.api.struct import clone
 from podling.apiserver.resources import printing, workloads
-from podling.apiserver.resources.podspec import defaults
+from podling.apiserver.resources.podspec import defaults, warnings
 from podling.apiserver.resources.podspec import spec as podspec
 from podling.apiserver.resources.workloads import SPEC
 from podling.apiserver.strategy import Context, Strategy
@@ -113,6 +113,9 @@ class JobStrategy(Strategy[batch_v1.Job]):
 
     def fields(self, obj: batch_v1.Job) -> dict[str, str]:
         return {"status.successful": str(obj.status.succeeded or 0)}
+
+    def warnings(self, new: batch_v1.Job, old: batch_v1.Job | None) -> list[str]:
+        return warnings.template(new.spec.template, old.spec.template if old else None)
 
     def row(self, obj: batch_v1.Job, now: datetime) -> list[Any]:
         status = obj.status

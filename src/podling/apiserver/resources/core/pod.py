@@ -42,6 +42,9 @@ class PodStrategy(Strategy[core_v1.Pod]):
 
     def default(self, obj: core_v1.Pod) -> None:
         defaults.pod(obj)
+        # Of a pod, that is; what a template says stays, and is warned of.
+        if (obj.spec.termination_grace_period_seconds or 0) < 0:
+            obj.spec.termination_grace_period_seconds = 1
 
     def prepare_create(self, obj: core_v1.Pod, context: Context) -> None:
         obj.metadata.generation = 1

@@ -7,7 +7,7 @@ from typing import Any
 
 from podling.api import core_v1
 from podling.apiserver.resources import printing, workloads
-from podling.apiserver.resources.podspec import defaults
+from podling.apiserver.resources.podspec import defaults, warnings
 from podling.apiserver.resources.podspec import spec as podspec
 from podling.apiserver.strategy import Strategy
 from podling.machinery.validation import Findings, Path
@@ -27,6 +27,9 @@ class PodTemplateStrategy(Strategy[core_v1.PodTemplate]):
 
     def validate(self, obj: core_v1.PodTemplate) -> Findings:
         return podspec.template(obj.template or core_v1.PodTemplateSpec(), Path("template"))
+
+    def warnings(self, new: core_v1.PodTemplate, old: core_v1.PodTemplate | None) -> list[str]:
+        return warnings.template(new.template, old.template if old else None, Path("template"))
 
     def row(self, obj: core_v1.PodTemplate, now: datetime) -> list[Any]:
         return [

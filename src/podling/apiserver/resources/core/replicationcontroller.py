@@ -7,7 +7,7 @@ from typing import Any
 
 from podling.api import core_v1, selectors
 from podling.apiserver.resources import printing, workloads
-from podling.apiserver.resources.podspec import defaults
+from podling.apiserver.resources.podspec import defaults, warnings
 from podling.apiserver.resources.workloads import SPEC
 from podling.apiserver.strategy import Context, Strategy
 from podling.machinery.validation import Findings, nonnegative, required
@@ -69,6 +69,9 @@ class ReplicationControllerStrategy(Strategy[core_v1.ReplicationController]):
 
     def fields(self, obj: core_v1.ReplicationController) -> dict[str, str]:
         return {"status.replicas": str(obj.status.replicas)}
+
+    def warnings(self, new: core_v1.ReplicationController, old: core_v1.ReplicationController | None) -> list[str]:
+        return warnings.template(new.spec.template, old.spec.template if old else None)
 
     def row(self, obj: core_v1.ReplicationController, now: datetime) -> list[Any]:
         return [

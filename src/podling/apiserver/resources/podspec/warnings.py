@@ -27,6 +27,8 @@ _DEPRECATED_VOLUMES = (
     ("rbd", "rbd", "deprecated in v1.28, non-functional in v1.31+"),
 )
 
+_TEMPLATE = Path("spec").child("template")
+
 
 def pod_spec(spec: core_v1.PodSpec, path: Path) -> list[str]:
     """Warnings for a spec at `path`."""
@@ -51,6 +53,15 @@ def pod_spec(spec: core_v1.PodSpec, path: Path) -> list[str]:
     for container, at in security.containers_of(spec, path):
         found += _container(container, at)
     return found + _ports(spec, path)
+
+
+def template(
+    new: core_v1.PodTemplateSpec | None, old: core_v1.PodTemplateSpec | None, path: Path = _TEMPLATE
+) -> list[str]:
+    """Warnings for a template at `path` that is new, or not what it was."""
+    if new is None or new.spec is None or new == old:
+        return []
+    return pod_spec(new.spec, path.child("spec"))
 
 
 def _duplicates(name: str, key: str, values: Sequence[str], path: Path) -> list[str]:
