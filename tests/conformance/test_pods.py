@@ -267,3 +267,19 @@ async def test_a_negative_grace_period_is_one_second(api: Api) -> None:
     changed = await api.change(f"{PODS}/p", lambda p: p["spec"].update(terminationGracePeriodSeconds=-1))
     assert changed["spec"]["terminationGracePeriodSeconds"] == 1
     await asyncio.sleep(0)
+
+
+@virtual
+async def test_prefixes_of_environment_variables(api: Api) -> None:
+    """Any printable ASCII character may be in them, but for the one that ends a name."""
+
+    def prefixed(prefix: str, source: str) -> dict[str, Any]:
+        origin = {"prefix": prefix, source: {"name": "x", "optional": True}}
+        return pod(containers=[{"name": "c", "image": "busybox", "envFrom": [origin]}])
+
+    printable = "".join(map(chr, range(0x20, 0x7F))).replace("=", "")
+    for source in ("configMapRef", "secretRef"):
+        made = await api.post(PODS, prefixed(printable, source), dryRun="All")
+        assert made["spec"]["containers"][0]["envFrom"][0]["prefix"] == printable
+        refused = await api.refusal("POST", PODS, prefixed("a=b", source))
+        assert refused["details"]["causes"][0]["field"] == "spec.containers[0].envFrom[0].prefix"
