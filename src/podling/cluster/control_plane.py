@@ -185,6 +185,12 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
         ca=pki.path("ca.crt"), certificate=kubelet_client.certificate_path, key=kubelet_client.key_path
     )
     server = plane.http(streaming)
+    plane.app.metrics.gauge(
+        "apiserver_storage_size_bytes",
+        "[STABLE] Size of the storage database file physically allocated in bytes.",
+        ("storage_cluster_id",),
+        lambda: {("sqlite",): paths.store.stat().st_blocks * 512},
+    )
     tls = tls_context(str(serving.certificate_path), str(serving.key_path), str(pki.path("ca.crt")))
     if front_proxy := config.kube_apiserver.requestheader_client_ca_file:
         tls.load_verify_locations(front_proxy)

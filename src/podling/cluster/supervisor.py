@@ -58,10 +58,16 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Part:
-    """A process of the cluster: `run` is called in the child and is its whole life; `modules` its kind shares."""
+    """A process of the cluster: `run` is called in the child and is its whole life; `modules` its kind shares.
 
-    def __init__(self, name: str, run: Callable[[], None], modules: tuple[str, ...] = ()) -> None:
+    It is given `patience` seconds to end before it is killed.
+    """
+
+    def __init__(
+        self, name: str, run: Callable[[], None], modules: tuple[str, ...] = (), patience: float = _STOP_SECONDS
+    ) -> None:
         self.name = name
+        self.patience = patience
         self.run = run
         self.modules = modules
         self.pid = 0
@@ -175,13 +181,13 @@ class Supervisor:
             for part in group:
                 if part.pid:
                     os.kill(part.pid, signal.SIGTERM)
-            deadline = time.monotonic() + _STOP_SECONDS
+            deadline = time.monotonic() + max((part.patience for part in group), default=0.0)
             while any(part.pid for part in group) and time.monotonic() < deadline:
                 self._wait(max(0.0, deadline - time.monotonic()))
                 self._reap()
             for part in group:
                 if part.pid:
-                    _log.warning("%s did not end in %d s and is killed", part.name, _STOP_SECONDS)
+                    _log.warning("%s did not end in %d s and is killed", part.name, part.patience)
                     os.kill(part.pid, signal.SIGKILL)
                     os.waitpid(part.pid, 0)
 
@@ -273,7 +279,9 @@ def parts(config: ClusterConfig, paths: Layout) -> list[Part]:
         agents = [Part("nodes", simulated, SIMULATED_MODULES)]
     else:
         agents = [Part(name, partial(node, index), REAL_MODULES) for index, name in enumerate(config.node_names)]
-    return [Part("control-plane", control_plane), *agents]
+    options = config.kube_apiserver
+    ending = options.shutdown_delay_duration + options.shutdown_watch_termination_grace_period
+    return [Part("control-plane", control_plane, patience=_STOP_SECONDS + ending), *agents]
 
 
 def main(paths: Layout) -> int:

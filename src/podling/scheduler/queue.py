@@ -69,6 +69,13 @@ class Queue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def pending(self) -> dict[str, int]:
+        """How many wait in which queue, by upstream's names of them."""
+        backoff = sum(1 for *_, w in self._backoff if self._waiting.get(w.info.uid) is w)
+        unschedulable = len(self._unschedulable)
+        active = len(self._waiting) - backoff - unschedulable
+        return {"active": active, "backoff": backoff, "unschedulable": unschedulable}
+
     def put(self, info: PodInfo) -> None:
         """A new pod, or one that changed: it is tried at once."""
         waiting = Waiting(info)

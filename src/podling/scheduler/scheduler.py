@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-from podling import log
+from podling import clock, log
 from podling.api import core_v1, errors, policy_v1, times
 from podling.client.base import Client, PatchType
 from podling.client.events import NORMAL, WARNING, Recorder
 from podling.client.informer import Informers
+from podling.scheduler import metrics
 from podling.scheduler import plugins as default_plugins
 from podling.scheduler.algorithm import Algorithm, Failure
 from podling.scheduler.cache import Cache, NodeInfo, PodInfo
@@ -39,6 +40,7 @@ class Scheduler:
         self._name = name
         self._cache = Cache()
         self._queue = Queue()
+        metrics.show_pending(self._queue.pending)
         self._affinity = InterPodAffinity()
         chosen = [self._affinity if isinstance(p, InterPodAffinity) else p for p in default_plugins.default()]
         self._algorithm = Algorithm(chosen)
@@ -156,19 +158,22 @@ class Scheduler:
         info = waiting.info
         if self._cache.holds(info.uid):
             return
+        began = clock.real_seconds()
         decision = self._algorithm.decide(info, self._cache)
         if isinstance(decision, NodeInfo):
             self._cache.assume(info, decision.name)
             self._cache.withdraw(info.uid)
-            self._spawn(self._bind(waiting, decision.name))
+            self._spawn(self._bind(waiting, decision.name, began))
         else:
             self._refused(waiting, decision)
+            metrics.attempted(self._name, metrics.UNSCHEDULABLE, clock.real_seconds() - began)
 
     def _refused(self, waiting: Waiting, failure: Failure) -> None:
         info = waiting.info
         message = failure.message()
         room: Candidate | str = ""
         if failure.total:
+            metrics.PREEMPTIONS.add()
             room = preempt(info, self._cache, self._algorithm, failure, self._budgets.list())
             if isinstance(room, str):
                 message += f" preemption: {room}"
@@ -178,7 +183,7 @@ class Scheduler:
         self._recorder.event(info.pod, WARNING, "FailedScheduling", message, action="Scheduling")
         self._spawn(self._say_unschedulable(info.pod, message, candidate))
 
-    async def _bind(self, waiting: Waiting, node: str) -> None:
+    async def _bind(self, waiting: Waiting, node: str, began: float) -> None:
         pod = waiting.info.pod
         namespace, name = pod.metadata.namespace, pod.metadata.name or ""
         binding = core_v1.Binding(target=core_v1.ObjectReference(kind="Node", name=node))
@@ -190,12 +195,15 @@ class Scheduler:
             self._cache.forget(waiting.info)
             if errors.is_not_found(error):
                 return
+            metrics.attempted(self._name, metrics.ERROR, clock.real_seconds() - began)
             _log.warning("binding %s to %s failed: %s", waiting.info.key, node, error)
             self._queue.retry(waiting, None)
             return
         except BaseException:
             self._cache.forget(waiting.info)
             raise
+        metrics.attempted(self._name, metrics.SCHEDULED, clock.real_seconds() - began)
+        metrics.POD_ATTEMPTS.of().observe(waiting.attempts + 1)
         message = f"Successfully assigned {namespace}/{name} to {node}"
         self._recorder.event(pod, NORMAL, "Scheduled", message, action="Binding")
 
@@ -221,6 +229,7 @@ class Scheduler:
         await self._patch_status(pod, {"conditions": [condition], "nominatedNodeName": nominated})
 
     async def _make_room(self, pod: core_v1.Pod, candidate: Candidate) -> None:
+        metrics.VICTIMS.of().observe(len(candidate.victims))
         for victim in candidate.victims:
             meta = victim.pod.metadata
             if meta.deletion_timestamp:
