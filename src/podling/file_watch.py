@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+from collections.abc import AsyncIterator
 from typing import Any
 
 from podling import log
@@ -67,3 +68,27 @@ class FolderWatch:
         except TimeoutError:
             pass
         self._changed.clear()
+
+
+async def contents(path: str, timeout: float = 3600.0) -> AsyncIterator[bytes]:
+    """What is in a file, each time when that has changed; a file that can't be read has not.
+
+    Looked at after `timeout` seconds in any case: not every file system tells.
+    """
+    known = _read(path)
+    with FolderWatch(os.path.dirname(path) or ".") as folder:
+        while True:
+            await folder.changed(timeout)
+            now = _read(path)
+            if now is not None and now != known:
+                known = now
+                yield now
+
+
+def _read(path: str) -> bytes | None:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as error:
+        _log.warning("%s can't be read: %s", path, error.strerror)
+        return None

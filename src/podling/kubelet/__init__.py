@@ -18,7 +18,7 @@ Map of the room, from decisions to actions:
     resize, eviction,        pure: what is granted, who is evicted, who is admitted
       admission
     status_manager           writes statuses to the API server
-    static_pods, file_watch  pods from manifests on disk, and their mirrors
+    static_pods              pods from manifests on disk, and their mirrors
     node_status, node_lease  the Node object and its heartbeat
     gc, image_gc,            keeping the node tidy, and what it has and uses
       log_rotation, resources,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,6 @@ from podling.apiserver.authn.tokens import Later, Tokens
 from podling.apiserver.options import OptionError, Options
 
 LOG = log.get(__name__)
-
-#: Seconds after which a file is looked at without having been told that it has changed (on file systems that don't).
-_AT_LEAST = 3600.0
 
 
 class Authentication:
@@ -94,27 +90,20 @@ class Authentication:
     async def _follow(self) -> None:
         """Read the configuration again when its file changes; one that can't be used changes nothing."""
         from podling.apiserver.authn import authentication_config
-        from podling.file_watch import FolderWatch
+        from podling.file_watch import contents
 
         path = self._options.authentication_config
-        known = Path(path).read_bytes()
-        with FolderWatch(os.path.dirname(path) or ".") as folder:
-            while True:
-                await folder.changed(_AT_LEAST)
-                try:
-                    text = Path(path).read_bytes()
-                    if text == known:
-                        continue
-                    known = text
-                    config = authentication_config.load(path, self._disallowed)
-                except (OSError, ValueError) as error:
-                    LOG.error("the authentication configuration is not taken over: %s", error)
-                    continue
-                before = self._issuers
-                self._use(config)
-                for issuer in before:
-                    await issuer.close()
-                LOG.info("reloaded authentication config")
+        async for _ in contents(path):
+            try:
+                config = authentication_config.load(path, self._disallowed)
+            except ValueError as error:
+                LOG.error("the authentication configuration is not taken over: %s", error)
+                continue
+            before = self._issuers
+            self._use(config)
+            for issuer in before:
+                await issuer.close()
+            LOG.info("reloaded authentication config")
 
 
 def _front_proxy(options: Options, client_ca: bytes) -> Any:

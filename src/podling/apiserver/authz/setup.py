@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from pathlib import Path
 
 from podling import log
 from podling.apiserver.authz.attributes import Authorize, Decision
@@ -27,7 +25,6 @@ LOG = log.get(__name__)
 
 #: The modes that need none of this.
 DEFAULT = ["Node", "RBAC"]
-_AT_LEAST = 3600.0
 _EVERYTHING_ALLOWED = Decision(True)
 _EVERYTHING_DENIED = Decision(False, "Everything is forbidden.")
 
@@ -83,27 +80,21 @@ class Modes:
 
     async def _follow(self) -> None:
         """Read the configuration again when its file changes; one that can't be used changes nothing."""
-        from podling.file_watch import FolderWatch
+        from podling.file_watch import contents
 
         path = self._options.authorization_config
-        known = Path(path).read_bytes()
-        with FolderWatch(os.path.dirname(path) or ".") as folder:
-            while True:
-                await folder.changed(_AT_LEAST)
-                try:
-                    text = Path(path).read_bytes()
-                    if text == known:
-                        continue
-                    known = text
-                    before, config = self._webhooks, load(path)
-                    _check_reload(config)
-                    self._use(config)
-                except (OSError, ValueError, OptionError) as error:
-                    LOG.error("the authorization configuration is not taken over: %s", error)
-                    continue
-                for webhook in before:
-                    await webhook.close()
-                LOG.info("reloaded authz config")
+        async for _ in contents(path):
+            before = self._webhooks
+            try:
+                config = load(path)
+                _check_reload(config)
+                self._use(config)
+            except (OSError, ValueError, OptionError) as error:
+                LOG.error("the authorization configuration is not taken over: %s", error)
+                continue
+            for webhook in before:
+                await webhook.close()
+            LOG.info("reloaded authz config")
 
 
 def _check_reload(config: Configuration) -> None:
