@@ -14,12 +14,15 @@ from podling import clock, log
 from podling.api import core_v1, errors, policy_v1, times
 from podling.client.base import Client, PatchType
 from podling.client.events import NORMAL, WARNING, Recorder
-from podling.client.informer import Informers
+from podling.client.informer import Informer, Informers
 from podling.scheduler import metrics
 from podling.scheduler import plugins as default_plugins
 from podling.scheduler.algorithm import Algorithm, Failure
 from podling.scheduler.cache import Cache, NodeInfo, PodInfo
+from podling.scheduler.framework import Plugin
+from podling.scheduler.owners import Owners
 from podling.scheduler.plugins.inter_pod_affinity import InterPodAffinity
+from podling.scheduler.plugins.pod_topology_spread import PodTopologySpread
 from podling.scheduler.preemption import Candidate, preempt
 from podling.scheduler.queue import Happened, Queue, Waiting
 
@@ -42,8 +45,11 @@ class Scheduler:
         self._queue = Queue()
         metrics.show_pending(self._queue.pending)
         self._affinity = InterPodAffinity()
-        chosen = [self._affinity if isinstance(p, InterPodAffinity) else p for p in default_plugins.default()]
-        self._algorithm = Algorithm(chosen)
+        self._owners = Owners(informers)
+        given: dict[type[Plugin], Plugin] = {
+            type(p): p for p in (self._affinity, PodTopologySpread(self._owners.selector))
+        }
+        self._algorithm = Algorithm([given.get(type(p), p) for p in default_plugins.default()])
         self._nodes = informers.of(core_v1.Node)
         self._pods = informers.of(core_v1.Pod)
         self._namespaces = informers.of(core_v1.Namespace)
@@ -61,7 +67,8 @@ class Scheduler:
     async def run(self) -> None:
         """Until cancelled."""
         try:
-            for informer in (self._nodes, self._pods, self._namespaces, self._budgets):
+            followed: list[Informer[Any]] = [self._nodes, self._pods, self._namespaces, self._budgets]
+            for informer in followed + self._owners.informers:
                 await informer.wait_synced()
             while (waiting := await self._queue.get()) is not None:
                 self._schedule(waiting)

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from podling.api import core_v1
+from podling.api import core_v1, selectors
 from podling.scheduler import plugins
 from podling.scheduler.algorithm import Algorithm, Failure, enough
 from podling.scheduler.cache import Cache, NodeInfo, PodInfo
+from podling.scheduler.plugins.pod_topology_spread import PodTopologySpread
 from tests.unit.scheduler.make import cache, node, pod
 
 
@@ -261,6 +262,26 @@ def test_pods_spread_when_nothing_else_tells_nodes_apart() -> None:
         assert isinstance(chosen, NodeInfo)
         state.assume(info, chosen.name)
     assert [len(n.pods) for n in state.nodes.values()] == [2, 2, 2, 2]
+
+
+def test_pods_without_constraints_spread_from_those_they_belong_with() -> None:
+    """Over nodes, though one of them has the image already; and of nodes that are equal, over zones."""
+    zones = {"topology.kubernetes.io/zone": "a"}, {"topology.kubernetes.io/zone": "b"}
+    state = cache(node("a1", labels=zones[0]), node("a2", labels=zones[0]), node("b1", labels=zones[1]))
+    state.nodes["a1"].images["i:latest"] = 900 << 20
+    selector = selectors.parse("app=web")
+    chosen = [p for p in plugins.default() if not isinstance(p, PodTopologySpread)]
+    algorithm = Algorithm([*chosen, PodTopologySpread(lambda p: selector if p.metadata.labels else None)])
+    places = []
+    for n in range(3):
+        info = PodInfo(pod(f"p{n}", labels={"app": "web"}))
+        found = algorithm.decide(info, state)
+        assert isinstance(found, NodeInfo)
+        state.assume(info, found.name)
+        places.append(found.name)
+    assert places == ["a1", "b1", "a2"]
+    stranger = algorithm.decide(PodInfo(pod("stranger")), state)
+    assert isinstance(stranger, NodeInfo) and stranger.name == "a1"
 
 
 @pytest.mark.parametrize(("nodes", "wanted"), [(10, 10), (99, 99), (100, 100), (1000, 420), (5000, 500), (7000, 350)])
