@@ -189,7 +189,9 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
         "apiserver_storage_size_bytes",
         "[STABLE] Size of the storage database file physically allocated in bytes.",
         ("storage_cluster_id",),
-        lambda: {("sqlite",): paths.store.stat().st_blocks * 512},
+        lambda: {
+            ("sqlite",): float(sum(f.stat().st_blocks * 512 for f in paths.store.parent.glob(f"{paths.store.name}*")))
+        },
     )
     tls = tls_context(str(serving.certificate_path), str(serving.key_path), str(pki.path("ca.crt")))
     if front_proxy := config.kube_apiserver.requestheader_client_ca_file:
