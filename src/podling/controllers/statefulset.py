@@ -133,8 +133,8 @@ class StatefulSetController(Controller):
                 return
         for pod in condemned:
             await self._keep_claims(set_, pod, condemned=True)
-        unhealthy = [p for p in (*(by_ordinal.get(n) for n in wanted), *condemned) if p and not rules.is_healthy(p)]
-        first_unhealthy = unhealthy[0] if unhealthy else None
+        by_number = (*(by_ordinal.get(n) for n in wanted), *reversed(condemned))
+        first_unhealthy = next((p for p in by_number if p and not rules.is_healthy(p)), None)
         for pod in condemned:
             if rules.is_terminating(pod):
                 if monotonic:

@@ -52,6 +52,17 @@ def netns(layout: Layout, record: SandboxRecord) -> str:
     return "" if record.config.host_network else str(layout.namespaces(record.id) / "net")
 
 
+def _sysctls(config: SandboxConfig) -> dict[str, str]:
+    """What the pod asks for, over containerd's defaults: whoever runs in a network of their own may use all its ports
+    and send pings, root or not."""
+    found = {}
+    if not config.host_network:
+        found["net.ipv4.ip_unprivileged_port_start"] = "0"
+        if not config.user_namespace:
+            found["net.ipv4.ping_group_range"] = "0 2147483647"
+    return {**found, **config.sysctls}
+
+
 async def make(layout: Layout, cgroups: Cgroups, record: SandboxRecord) -> None:
     """All of it but the network and PID 1; on failure `unmake` takes away what was made."""
     config, directory = record.config, layout.sandboxes / record.id
@@ -60,7 +71,7 @@ async def make(layout: Layout, cgroups: Cgroups, record: SandboxRecord) -> None:
     kinds = [kind for kind in own_namespaces(config) if kind != "user"]
     if record.user_base:
         await users.make(directory / "ns", kinds, record.user_base)
-    namespaces.make(directory / "ns", kinds, hostname, config.sysctls)
+    namespaces.make(directory / "ns", kinds, hostname, _sysctls(config))
     if not config.host_ipc:
         (directory / "shm").mkdir()
         flags = mounts.NOSUID | mounts.NODEV | mounts.NOEXEC

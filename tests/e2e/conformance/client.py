@@ -74,8 +74,8 @@ class Api:
         for name, data in files.items():
             with open(f"{self._folder.name}/{name}", "wb") as out:
                 out.write(base64.b64decode(data))
-        paths = {name: f"{self._folder.name}/{name}" for name in files}
-        self._pool = urllib3.PoolManager(maxsize=32, block=False, retries=False, **paths)  # type: ignore[arg-type]
+        self.files = {name: f"{self._folder.name}/{name}" for name in files}
+        self._pool = urllib3.PoolManager(maxsize=32, block=False, retries=False, **self.files)  # type: ignore[arg-type]
 
     def raw(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, /, **query: Any

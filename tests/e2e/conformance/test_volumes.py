@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -295,31 +294,3 @@ def test_volumes_that_would_wrap_each_other_do_not(running: Namespace) -> None:
     volumes = [{"name": f"{kind.lower()}-v", kind: where} for kind, where in names.items()]
     running.run(pod("wrapped", shell("sleep 600", volumeMounts=mounts), volumes=volumes))
     assert running.exec("wrapped", "cat", "/etc/secret-v/data-1", "/etc/configmap-v/data-2") == "value-1value-2"
-
-
-def test_a_pod_uses_its_service_account(running: Namespace, api: Any) -> None:
-    """The token, its issuer's keys, and what a pod may do with it."""
-    token = {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600, "audience": "mine"}}
-    volumes = [{"name": "t", "projected": {"sources": [token]}}]
-    mounts = [{"name": "t", "mountPath": "/t"}]
-    script = "cd /var/run/secrets/kubernetes.io/serviceaccount; ls; cat namespace; echo; stat -L -c %a token; "
-    running.start(
-        once("account", script + "cut -d. -f2 /t/token; cut -d. -f2 token",
-             container={"volumeMounts": mounts}, volumes=volumes),
-        once("no-account", "ls /var/run/secrets 2>&1 || true", automountServiceAccountToken=False),
-        once("account-user", "stat -L -c '%a %u' /var/run/secrets/kubernetes.io/serviceaccount/token",
-             securityContext={"runAsUser": 1000}),
-        once("account-group", "stat -L -c '%a %g' /var/run/secrets/kubernetes.io/serviceaccount/token",
-             securityContext={"runAsUser": 1000, "fsGroup": 10000}),
-    )  # fmt: skip
-    lines = running.output("account").split()
-    assert lines[:5] == ["ca.crt", "namespace", "token", running.name, "644"]
-    assert "No such file" in running.output("no-account")
-    assert running.output("account-user") == "600 1000\n"
-    assert running.output("account-group") == "640 10000\n"
-    import base64
-
-    mine, own = (json.loads(base64.urlsafe_b64decode(part + "===")) for part in lines[5:7])
-    configuration = api.request("GET", "/.well-known/openid-configuration")
-    assert mine["aud"] == ["mine"] and own["iss"] == configuration["issuer"]
-    assert mine["kubernetes.io"]["pod"]["name"] == "account"

@@ -165,6 +165,18 @@ def test_sandbox_gives_names_memory_and_sysctls(node: Callable[[Body], None]) ->
     node(body)
 
 
+def test_low_ports_and_pings_need_no_root(node: Callable[[Body], None]) -> None:
+    async def body(h: OciHarness) -> None:
+        user = SecurityContext(run_as_user=1000)
+        _, container_id = await h.running("sleep", "1000", security=user)
+        assert await said(h, container_id, "cat", "/proc/sys/net/ipv4/ping_group_range") == "0\t2147483647"
+        assert await said(h, container_id, "timeout", "1", "nc", "-l", "-p", "80") in ("", "Terminated")
+        _, private = await h.running("sleep", "1000", sandbox={"user_namespace": True, "name": "u"})
+        assert await said(h, private, "cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start") == "0"
+
+    node(body)
+
+
 def test_bad_sysctl_leaves_nothing_behind(node: Callable[[Body], None]) -> None:
     async def body(h: OciHarness) -> None:
         with pytest.raises(RuntimeFailure, match=r'failed to set sysctl "net\.nonsense"'):

@@ -153,6 +153,24 @@ def test_an_unready_pod_stops_scaling_up_and_down() -> None:
     in_cluster(main)
 
 
+def test_scaling_down_halts_while_several_pods_are_unready() -> None:
+    """The lowest of the unready could go, but it is not its turn."""
+
+    async def main(cluster: Cluster, diary: Diary) -> None:
+        await cluster.client.create(stateful_set(3))
+        await cluster.settle(2)
+        for number in range(3):
+            await cluster.change_status(core_v1.Pod, f"web-{number}", lambda p: set_ready(p, False))
+        await cluster.change(apps_v1.StatefulSet, "web", scale(0))
+        await cluster.settle(5)
+        assert await names(cluster) == ["web-0", "web-1", "web-2"]
+        await cluster.change_status(core_v1.Pod, "web-2", lambda p: set_ready(p, True))
+        await cluster.settle(5)
+        assert await names(cluster) == ["web-0", "web-1"]
+
+    in_cluster(main)
+
+
 def test_parallel_sets_do_not_wait() -> None:
     async def main(cluster: Cluster, diary: Diary) -> None:
         cluster.agent.ready = lambda pod: False
