@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from podling.apiserver.authn.authentication_config import ConfigurationError, read
+from podling.apiserver.config_file import ConfigFileError, strict
 
 KIND = "AdmissionConfiguration"
 API_VERSIONS = ("apiserver.config.k8s.io/v1", "apiserver.k8s.io/v1alpha1")
@@ -26,8 +26,8 @@ class _Document(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
 
 
 def load(path: str) -> dict[str, dict[str, Any]]:
-    """The documents of a file by the plugin that they are for. Raises ConfigurationError."""
-    document: _Document = read(path, _Document, KIND, API_VERSIONS)
+    """The documents of a file by the plugin that they are for. Raises ConfigFileError."""
+    document: _Document = strict(path, _Document, KIND, API_VERSIONS)
     found = {}
     for plugin in document.plugins:
         if plugin.configuration is not None:
@@ -44,9 +44,9 @@ def _file(path: str) -> dict[str, Any]:
         with open(path, "rb") as file:
             document = yaml.load(file, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except OSError as error:
-        raise ConfigurationError(f"open {path}: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigFileError(f"open {path}: {(error.strerror or str(error)).lower()}") from None
     except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is not YAML: {error}") from None
+        raise ConfigFileError(f"{path} is not YAML: {error}") from None
     if not isinstance(document, dict):
-        raise ConfigurationError(f"{path} holds no configuration")
+        raise ConfigFileError(f"{path} holds no configuration")
     return document

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from podling.apiserver import config_file
 from podling.apiserver.authn import jwt_rules
 from podling.apiserver.authn.authentication_config import (
+    API_VERSIONS,
+    KIND,
     ClaimMappings,
     ClaimRule,
     Configuration,
@@ -22,6 +25,13 @@ from podling.machinery.validation import Findings, Path
 _MATCH_ANY = "MatchAny"
 _BOTH = "claim and expression can't both be set"
 _MAX_ISSUERS = 64
+
+
+def load(path: str, disallowed_issuers: tuple[str, ...]) -> Configuration:
+    """The configuration in a file, checked. Raises ConfigFileError."""
+    config: Configuration = config_file.strict(path, Configuration, KIND, API_VERSIONS)
+    config_file.raise_for(findings(config, disallowed_issuers))
+    return config
 
 
 def findings(config: Configuration, disallowed: Sequence[str] = ()) -> Findings:

@@ -6,12 +6,9 @@ Read from `--authentication-config`, or made of the `--oidc-*` flags. Source: Ku
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
-
-from podling.machinery.validation import Findings
 
 API_VERSIONS = tuple(f"apiserver.config.k8s.io/{v}" for v in ("v1", "v1beta1", "v1alpha1"))
 KIND = "AuthenticationConfiguration"
@@ -88,49 +85,3 @@ class Configuration(_Config, frozen=True):
     kind: Literal["AuthenticationConfiguration"] = "AuthenticationConfiguration"
     jwt: list[Jwt] = []
     anonymous: AnonymousConfig | None = None
-
-
-class ConfigurationError(ValueError):
-    """A configuration that can't be used; the text says why."""
-
-
-def load(path: str, disallowed_issuers: tuple[str, ...]) -> Configuration:
-    """The configuration in a file, checked. Raises ConfigurationError."""
-    from podling.apiserver.authn import authentication_check
-
-    config: Configuration = read(path, Configuration, KIND, API_VERSIONS)
-    raise_for(authentication_check.findings(config, disallowed_issuers))
-    return config
-
-
-def read(path: str, type_: Any, kind: str, versions: tuple[str, ...]) -> Any:
-    """A configuration file (YAML or JSON) as `type_`. Raises ConfigurationError."""
-    import yaml
-
-    try:
-        text = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigurationError(f"open {path}: {(error.strerror or str(error)).lower()}") from None
-    if not text.strip():
-        raise ConfigurationError(f'empty config file "{path}"')
-    try:
-        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"{path} is not YAML: {error}") from None
-    if not isinstance(document, dict):
-        raise ConfigurationError(f"{path} holds no {kind}")
-    found = document.get("kind"), document.get("apiVersion")
-    if found[0] != kind or found[1] not in versions:
-        what = f'no kind "{found[0] or ""}" is registered for version "{found[1] or ""}"'
-        raise ConfigurationError(f"{path}: {what}; write kind: {kind}, apiVersion: {versions[0]}")
-    try:
-        return msgspec.convert(document, type_)
-    except msgspec.ValidationError as error:
-        raise ConfigurationError(f"{path}: strict decoding error: {error}") from None
-
-
-def raise_for(findings: Findings) -> None:
-    """ConfigurationError with all findings, if there are any."""
-    texts = list(dict.fromkeys(str(f) for f in findings))
-    if texts:
-        raise ConfigurationError(texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]")

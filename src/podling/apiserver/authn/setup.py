@@ -47,9 +47,9 @@ class Authentication:
         if options.authentication_token_webhook_config_file:
             self._webhook = _token_webhook(options, audiences)
         if options.authentication_config:
-            from podling.apiserver.authn import authentication_config
+            from podling.apiserver.authn import authentication_check
 
-            self._use(authentication_config.load(options.authentication_config, self._disallowed))
+            self._use(authentication_check.load(options.authentication_config, self._disallowed))
         elif options.oidc_issuer_url:
             from podling.apiserver.authn import oidc_flags
 
@@ -89,13 +89,13 @@ class Authentication:
 
     async def _follow(self) -> None:
         """Read the configuration again when its file changes; one that can't be used changes nothing."""
-        from podling.apiserver.authn import authentication_config
+        from podling.apiserver.authn import authentication_check
         from podling.file_watch import contents
 
         path = self._options.authentication_config
         async for _ in contents(path):
             try:
-                config = authentication_config.load(path, self._disallowed)
+                config = authentication_check.load(path, self._disallowed)
             except ValueError as error:
                 LOG.error("the authentication configuration is not taken over: %s", error)
                 continue
@@ -169,14 +169,15 @@ def _read_all(options: Options) -> None:
         except kubeconfig.KubeconfigError as error:
             raise OptionError(f"authentication-token-webhook-config-file: {error}") from None
     if options.authentication_config:
-        from podling.apiserver.authn import authentication_config
+        from podling.apiserver.authn import authentication_check
 
-        config = authentication_config.load(options.authentication_config, ())
+        config = authentication_check.load(options.authentication_config, ())
         if config.anonymous is not None and not options.anonymous_auth:
             what = "flag cannot be set when anonymous field is configured in authentication configuration file"
             raise OptionError(f"--anonymous-auth {what}")
     if options.oidc_issuer_url:
-        from podling.apiserver.authn import authentication_check, authentication_config, oidc_flags
+        from podling.apiserver import config_file
+        from podling.apiserver.authn import authentication_check, oidc_flags
 
         oidc_flags.algorithms(options)
-        authentication_config.raise_for(authentication_check.findings(oidc_flags.configuration(options)))
+        config_file.raise_for(authentication_check.findings(oidc_flags.configuration(options)))

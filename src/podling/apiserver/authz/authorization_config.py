@@ -12,7 +12,7 @@ from typing import Literal
 import msgspec
 
 from podling.api import names, times
-from podling.apiserver.authn.authentication_config import raise_for, read
+from podling.apiserver.config_file import raise_for, strict
 from podling.machinery import validation
 from podling.machinery.validation import Findings, Path
 
@@ -64,8 +64,8 @@ class Configuration(_Config, frozen=True):
 
 
 def load(path: str) -> Configuration:
-    """The configuration in a file, checked. Raises authentication_config.ConfigurationError."""
-    config: Configuration = read(path, Configuration, KIND, API_VERSIONS)
+    """The configuration in a file, checked. Raises ConfigFileError."""
+    config: Configuration = strict(path, Configuration, KIND, API_VERSIONS)
     raise_for(findings(config))
     return config
 

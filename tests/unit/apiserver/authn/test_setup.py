@@ -14,10 +14,10 @@ from apiserver.authn.test_service_accounts import KEY, Objects
 from podling.api.errors import StatusError
 from podling.api.request import User
 from podling.apiserver import assembly, options
-from podling.apiserver.authn import authentication_config, oidc_flags
-from podling.apiserver.authn.authentication_config import ConfigurationError
+from podling.apiserver.authn import authentication_check, oidc_flags
 from podling.apiserver.authn.service_accounts import TokenIssuer, TokenValidator
 from podling.apiserver.authn.setup import Authentication
+from podling.apiserver.config_file import ConfigFileError
 from podling.apiserver.options import OptionError, Options
 
 
@@ -238,12 +238,12 @@ def test_configurations_that_can_not_be_used(tmp_path: Path, text: str, said: st
     path = tmp_path / "c"
     path.write_text(text)
     pattern = said if ".*" in said else re.escape(said)
-    with pytest.raises(ConfigurationError, match=pattern):
-        authentication_config.load(str(path), ("https://own",))
+    with pytest.raises(ConfigFileError, match=pattern):
+        authentication_check.load(str(path), ("https://own",))
 
 
 def test_an_address_that_was_verified_may_be_a_name(tmp_path: Path) -> None:
     path = tmp_path / "c"
     mappings = {"username": {"expression": "claims.?email_verified.orValue(true) == true ? claims.email : claims.sub"}}
     path.write_text(document(changed(claimMappings=mappings)))
-    assert authentication_config.load(str(path), ()).jwt[0].claim_mappings.username.expression
+    assert authentication_check.load(str(path), ()).jwt[0].claim_mappings.username.expression
