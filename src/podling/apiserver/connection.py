@@ -70,12 +70,12 @@ class Connection(web.RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        before = self._request_count
+        before, in_head = self._request_count, self._in_head()
         super().data_received(data)
         if self._request_count != before:
             if self._head:
                 self._head_is_whole()
-        elif self._in_head():
+        elif in_head and data:
             self._count(len(data))
 
     def _in_head(self) -> bool:

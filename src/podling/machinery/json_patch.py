@@ -181,7 +181,9 @@ def _transfer(document: Any, path: str, operation: dict[str, Any], kind: str) ->
     if holder is None:
         raise PatchError(f"{kind} operation does not apply: doc is missing from path: {source}: missing value")
     where = f"error in move for path: '{key}'" if kind == "move" else f"error in copy for from: '{source}'"
-    value = _take(holder, key, where) if kind == "move" else copy.deepcopy(_get(holder, key, where))
+    value = _take(holder, key, where) if kind == "move" else _get(holder, key, where)
+    if kind == "copy" and value is not _ABSENT:
+        value = copy.deepcopy(value)
     holder, key = _find(document, path)
     if holder is None:
         raise PatchError(f"{kind} operation does not apply: doc is missing destination path: {path}: missing value")

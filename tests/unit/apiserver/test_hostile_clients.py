@@ -176,6 +176,20 @@ async def test_slow_heads_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         await target.serves()
 
 
+async def test_a_body_that_comes_later_is_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "HEAD_TIMEOUT", 0.3)
+    async with serving() as target:
+        client = await target.connect()
+        for pause in (0.0, 0.1):
+            await client.send(POST + b"Content-Length: 4\r\n\r\n")
+            await asyncio.sleep(pause)
+            await client.send(b"{   ")
+            assert await asyncio.wait_for(client.reader.readuntil(b'reason":"BadRequest"}'), 10)
+        await client.send(f"GET {PATH}?watch=1 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert not await client.is_cut_off(1.0)
+        client.close()
+
+
 async def test_slow_bodies_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "BODY_TIMEOUT", 0.3)
     async with serving() as target:

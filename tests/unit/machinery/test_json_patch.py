@@ -142,3 +142,7 @@ def test_a_patch_can_be_applied_again() -> None:
     ]
     for _ in range(2):
         assert json_patch.apply({}, patch) == {"a": {"c": ["2"]}}
+
+
+def test_a_copy_of_what_is_not_there() -> None:
+    assert json_patch.apply({"a": {}}, [{"op": "copy", "from": "/a/x", "path": "/b"}]) == {"a": {}, "b": None}
