@@ -151,7 +151,7 @@ def services(draw: st.DrawFn) -> tuple[core_v1.Service, list[discovery_v1.Endpoi
     return core_v1.Service(metadata=ObjectMeta(name=name, namespace="ns"), spec=spec, status=status), slices
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(services(), st.booleans(), st.booleans()), max_size=8))
 def test_steps_and_the_whole_end_at_the_same_place(steps: list[Any]) -> None:
     ruleset: Ruleset[ServiceFragment] = Ruleset(CONFIG.table, static_rules(CONFIG))

@@ -191,7 +191,7 @@ operations = st.lists(
 
 
 @given(operations)
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_state_is_the_replay_of_its_events(commits: Sequence[Sequence[Op]]) -> None:
     """A reader that applies all events from revision 0 has, at each revision, what list gives at that revision."""
 

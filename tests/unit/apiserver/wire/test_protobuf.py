@@ -18,7 +18,7 @@ from tests.unit.apiserver.wire import objects
 
 
 @pytest.mark.parametrize("type_", objects.kinds(), ids=fields.name_of)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**32))
 def test_what_is_written_is_read(type_: type[Any], seed: int) -> None:
     obj = schema.convert(objects.make(type_, random.Random(seed)), type_)
@@ -212,7 +212,7 @@ def test_broken_protobuf(data: bytes, text: str) -> None:
     assert text in str(caught.value)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(seed=st.integers(0, 2**32), data=st.data())
 def test_hostile_bytes_are_refused_or_read(seed: int, data: st.DataObject) -> None:
     rng = random.Random(seed)

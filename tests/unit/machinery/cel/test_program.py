@@ -446,7 +446,7 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 _OBJECT = {"n": 5, "s": "bc", "l": [1, 2, 5]}
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(st.recursive(_LEAVES, _grown, max_leaves=8))
 def test_agrees_with_googles_runtime(expression: str) -> None:
     google = pytest.importorskip("cel_expr_python.cel")
