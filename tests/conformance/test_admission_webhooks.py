@@ -1,5 +1,5 @@
 """Admission webhooks: what the conformance programme observes, with a webhook on loopback and an API server in this
-process. Custom resources and connections to pods have tests of their own."""
+process. Custom resources have tests of their own."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from podling.api.errors import StatusError
 from podling.api.struct import from_dict
 from podling.client.base import PatchType
 from podling.cluster.inprocess import Cluster
+from tests.conformance.web import Web, over_http
 from tests.unit.apiserver.admission import hooks
 
 LABELS = {"e2e": "admission"}
@@ -260,3 +261,28 @@ async def test_pods_are_mutated_and_defaulted(cluster: Cluster, hook: hooks.Hook
     )
     (container,) = pod.spec.init_containers
     assert (container.name, container.termination_message_policy) == (added["name"], "File")
+
+
+@over_http
+async def test_attaching_to_a_pod_can_be_denied(web: Web) -> None:
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "to-be-attached-pod"}}
+    spec = {"containers": [{"name": "container1", "image": "busybox"}]}
+    await web.ask("POST", "/api/v1/namespaces/default/pods", {**pod, "spec": spec})
+    attach = "/api/v1/namespaces/default/pods/to-be-attached-pod/attach"
+    query = {"container": "container1", "stdin": "true", "stdout": "true"}
+    assert await web.ask("POST", attach, params=query) == {"connected": "pods/attach"}
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"], "resources": ["pods/attach"]}
+    why = "attaching to pod 'to-be-attached-pod' is not allowed"
+    async with hooks.serving(attach=hooks.deny(why)) as hook:
+        configuration = {
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "attach"},
+            "webhooks": [webhook(hook, "attach", rule)],
+        }
+        path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+        await web.ask("POST", path, configuration)
+        for method in ("POST", "GET"):
+            refused = await web.ask(method, attach, params=query, status=400)
+            assert refused["message"] == f'admission webhook "attach.k8s.io" denied the request: {why}'
+        assert {(r["operation"], r["subResource"]) for r in hook.requests} == {("CONNECT", "attach")}

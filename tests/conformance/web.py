@@ -14,12 +14,14 @@ from inspect import signature
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from podling.api import core_v1, meta_v1
 from podling.api.request import LOOPBACK, User
 from podling.apiserver.assembly import Assembly, Settings
+from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.server import HttpServer
 from podling.client.client import ApiClient
 from podling.store.memory import MemoryStore
@@ -83,6 +85,11 @@ async def _administrator(headers: Any, certificate: bytes | None, path: str) -> 
     return LOOPBACK
 
 
+async def _connected(http: web.BaseRequest, info: RequestInfo, user: User) -> web.StreamResponse:
+    """What would be handed to a node agent."""
+    return web.json_response({"connected": f"{info.resource}/{info.subresource}"})
+
+
 @asynccontextmanager
 async def serving() -> AsyncIterator[Web]:
     """An API server as a cluster has it, without controllers, with the namespace `default`."""
@@ -91,7 +98,7 @@ async def serving() -> AsyncIterator[Web]:
     assembly = Assembly(store, Settings(signing_key=_signing_key()))
     await assembly.start()
     assembly.app.authenticator = _administrator
-    served = HttpServer(assembly.app)
+    served = HttpServer(assembly.app, streaming=_connected)
     await served.start()
     client = ApiClient(assembly.app)
     await client.create(core_v1.Namespace(metadata=meta_v1.ObjectMeta(name="default")))
