@@ -41,7 +41,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/python tools/generate_types.py --check
 
 unit: $(VENV)/.dev .packages .packages-test
-	$(VENV)/bin/python -m pytest tests/unit tests/conformance -n auto -m "not real"
+	$(VENV)/bin/python -m pytest tests/unit tests/conformance tests/fuzz -n auto -m "not real"
 
 real: $(VENV)/.dev .packages .packages-test
 	$(PYTEST) tests/unit tests/real -m real
