@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from tests.e2e.conformance.client import Namespace, Object, condition, eventually
@@ -236,15 +237,12 @@ def test_jobs_run_to_their_end_or_fail_by_their_rules(space: Namespace) -> None:
     assert finished(space, "local")["status"]["succeeded"] == 4
 
 
-def test_evicted_pods_of_a_job_do_not_count(space: Namespace) -> None:
+def test_evicted_pods_of_a_job_do_not_count(space: Namespace, tmp_path: Path) -> None:
     rule = {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]}
-    path = f"/tmp/{space.name}"
     script = "f=/d/$JOB_COMPLETION_INDEX; test -e $f && exit 0; touch $f; trap 'exit 1' TERM; sleep 600 & wait"
     body = job("evicted", script, completions=2, parallelism=2, completionMode="Indexed", backoffLimit=0,
                podFailurePolicy={"rules": [rule]}, mounts=True)  # fmt: skip
-    body["spec"]["template"]["spec"]["volumes"] = [
-        {"name": "d", "hostPath": {"path": path, "type": "DirectoryOrCreate"}}
-    ]
+    body["spec"]["template"]["spec"]["volumes"] = [{"name": "d", "hostPath": {"path": str(tmp_path)}}]
     space.create("jobs", body)
     eventually(lambda: space.get("jobs", "evicted")["status"].get("ready") == 2)
     for each in space.list("pods", labelSelector="job-name=evicted"):
