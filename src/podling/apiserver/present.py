@@ -126,6 +126,8 @@ def framer(served: Served, media: Media, query: dict[str, str]) -> Framer:
             if made is None:
                 made = change.frames[key, type_] = chunk(make(type_, entry))
             return made
+        if type_ == "ERROR":
+            return chunk(_failed(entry, media))
         return chunk(make(type_, entry))
 
     return frame
@@ -147,6 +149,15 @@ def _maker(served: Served, media: Media) -> Callable[[str, Entry], bytes]:
     return make
 
 
+def _failed(entry: Entry, media: Media) -> bytes:
+    """The event that ends a watch: a Status, in whatever form objects are shown."""
+    if media.type == PROTOBUF:
+        from podling.apiserver.wire import protobuf
+
+        return protobuf.event("ERROR", protobuf.encode(entry.object))
+    return _event("ERROR", entry.wire, media)
+
+
 def _event(type_: str, wire: bytes, media: Media) -> bytes:
     data = b'{"type":"%b","object":%b}\n' % (type_.encode(), wire)
     return data if media.type == JSON else formatted(data, media)
@@ -158,6 +169,8 @@ def _tables(served: Served, media: Media, include: str) -> Framer:
 
     def frame(type_: str, entry: Entry, change: Change | None) -> bytes:
         nonlocal first
+        if type_ == "ERROR":
+            return chunk(_failed(entry, media))
         data = table.transformed(served, entry, media, now(), include, headers=first)
         first = False
         return chunk(_event(type_, data, media))

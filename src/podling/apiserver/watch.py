@@ -13,10 +13,14 @@ from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from podling.api import meta_v1, request
+from podling.api.struct import encode
+from podling.apiserver.codec import StructCodec
 from podling.apiserver.entry import Change, Entry, View, bookmark
 
 #: Events that an in-process watcher may be behind.
 BUFFER = 100_000
+
+_STATUS = StructCodec(meta_v1.Status, "v1")
 
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
@@ -98,6 +102,11 @@ class Watch:
         codec = self.view.codec if self.view else self._codec
         self._tell("BOOKMARK", bookmark(codec, max(revision, self._revision), annotations), None)  # type: ignore[arg-type]
 
+    def fail(self, status: meta_v1.Status) -> None:
+        """Say why the watch can't go on, and end it."""
+        self._tell("ERROR", Entry("", self._revision, encode(status), _STATUS, status), None)
+        self.end()
+
     def _tell(self, type_: str, entry: Entry, change: Change | None) -> None:
         if self.ended:
             return
@@ -167,7 +176,7 @@ class Watch:
             finally:
                 self._reader = None
         type_, entry = self._buffer.popleft()
-        if type_ == "BOOKMARK" or self.view is None:
+        if type_ in ("BOOKMARK", "ERROR") or self.view is None:
             return request.Event(type_, entry.object)
         return request.Event(type_, entry.shown(self.view)[0])
 
@@ -175,8 +184,3 @@ class Watch:
         """The reader has seen enough."""
         self.end()
         self._buffer.clear()
-
-
-def failed(status: meta_v1.Status) -> request.Event:
-    """The event that says why a watch could not go on."""
-    return request.Event("ERROR", status)

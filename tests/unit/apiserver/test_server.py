@@ -210,6 +210,18 @@ async def test_a_watched_table_has_its_columns_once() -> None:
         assert [first["rows"][0]["cells"][0], second["rows"][0]["cells"][0]] == ["a", "b"]
 
 
+@pytest.mark.parametrize("accept", ["application/json", "application/json;as=Table;v=v1;g=meta.k8s.io"])
+async def test_a_watch_from_too_long_ago_is_told_so_by_an_event(accept: str) -> None:
+    async with serving(ring=4) as web_:
+        for number in range(12):
+            await web_.server.client.create(config_map(f"c{number}"))
+        url = f"http://127.0.0.1:{web_.http.port}{PATH}?watch=true&resourceVersion=1"
+        async with web_.session.get(url, headers={"accept": accept}) as response:
+            (event,) = [json.loads(line) async for line in response.content]
+        assert (response.status, event["type"], event["object"]["kind"]) == (200, "ERROR", "Status")
+        assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
+
+
 async def test_closing_ends_watches_and_refuses_more() -> None:
     async with serving() as web_:
         url = f"http://127.0.0.1:{web_.http.port}{PATH}?watch=true"

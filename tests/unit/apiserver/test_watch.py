@@ -161,9 +161,9 @@ def test_a_version_older_than_what_is_remembered_is_gone() -> None:
             first = str(server.store.revision)
             for i in range(20):
                 await server.client.create(config_map(f"c{i}"))
-            error = await server.fails("GET", PATH, query={"watch": "1", "resourceVersion": first})
-            assert (error.code, error.reason) == (410, "Expired")
-            assert str(error).startswith(f"too old resource version: {first} (")
+            (event,) = [e async for e in await open_watch(server, resourceVersion=first)]
+            assert (event.type, event.obj.code, event.obj.reason) == ("ERROR", 410, "Expired")
+            assert event.obj.message.startswith(f"too old resource version: {first} (")
             events = await open_watch(server, resourceVersion=str(server.store.revision - 2))
             assert await take(events, 2) == [("ADDED", "c18"), ("ADDED", "c19")]
 

@@ -266,7 +266,7 @@ class ConvertingWatch(Watch):
                 what.frames = {}
         except StatusError as error:
             LOG.warning("a watch ends: %s", error)
-            self.end()
+            self.fail(error.status)
 
     def end(self) -> None:
         super().end()

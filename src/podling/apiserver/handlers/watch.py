@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from podling.api.errors import StatusError
 from podling.apiserver import listing
 from podling.apiserver.answer import Answer
 from podling.apiserver.call import Call
@@ -44,7 +45,13 @@ async def watch(call: Call) -> Answer:
         if options.send_initial_events and options.bookmarks:
             watch_.bookmark(hub.revision, initial_events_end=True)
     elif version:
-        for change in cache.changes_after(version):
+        try:
+            changes = cache.changes_after(version)
+        except StatusError as error:
+            # As an event: whoever watches has one place where it hears what becomes of its watch.
+            watch_.fail(error.status)
+            return Answer(watch=watch_, served=call.served)
+        for change in changes:
             if _in_scope(call, selection, change.key, change):
                 watch_.notify(change)
     cache.register(watch_)
