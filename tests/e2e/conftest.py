@@ -1,4 +1,4 @@
-"""One real cluster for all end-to-end tests; each test gets a namespace of its own."""
+"""One real and one simulated cluster for all end-to-end tests; each test gets a namespace of its own."""
 
 from __future__ import annotations
 
@@ -26,13 +26,38 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         podling(directory, "down", "--purge")
 
 
+@pytest.fixture(scope="session")
+def simulation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data directory of a cluster with two simulated nodes, for what needs no container."""
+    directory = tmp_path_factory.mktemp("simulation") / "cluster"
+    try:
+        podling(directory, "up", "--simulate", "--name", "simulation", "--port", "19447", "--nodes", "2")
+        yield directory
+    finally:
+        podling(directory, "down", "--purge")
+
+
+def in_namespace(program: str, cluster: Path) -> Kubectl:
+    """A kubectl in a new namespace, whose default account is there."""
+    kubectl = Kubectl(program, cluster / "admin.kubeconfig", f"t-{secrets.token_hex(3)}")
+    kubectl("create", "namespace", kubectl.namespace)
+    eventually(lambda: kubectl("get", "serviceaccount", "default"))
+    return kubectl
+
+
+@pytest.fixture(params=sorted(kubectls()))
+def simulated(request: pytest.FixtureRequest, simulation: Path) -> Iterator[Kubectl]:
+    """Each kubectl of this machine, against simulated nodes."""
+    program = in_namespace(kubectls()[request.param], simulation)
+    yield program
+    program("delete", "namespace", program.namespace, "--wait=false")
+
+
 @pytest.fixture(params=sorted(kubectls()))
 def kubectl(request: pytest.FixtureRequest, data: Path) -> Iterator[Kubectl]:
     """Each kubectl of this machine, in a namespace that is gone afterwards."""
-    namespace = f"t-{secrets.token_hex(3)}"
-    program = Kubectl(kubectls()[request.param], data / "admin.kubeconfig", namespace)
-    program("create", "namespace", namespace)
-    eventually(lambda: program("get", "serviceaccount", "default"))
+    program = in_namespace(kubectls()[request.param], data)
+    namespace = program.namespace
     yield program
     # What ignores SIGTERM, as most first processes do, would hold everything up for its 30 seconds.
     program("delete", "namespace", namespace, "--wait=false")

@@ -62,11 +62,12 @@ class Kubectl:
     ) -> str:
         return run(*self.command(*words), input=input, env=env, timeout=timeout)
 
-    def outcome(self, *words: str, input: str | None = None) -> tuple[int, str]:
+    def outcome(self, *words: str, input: str | None = None, env: dict[str, str] | None = None) -> tuple[int, str]:
         """The exit code, and what was said on both outputs."""
         done = subprocess.run(
-            self.command(*words), input=input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60
-        )
+            self.command(*words), input=input, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60,
+            env={**os.environ, **(env or {})},
+        )  # fmt: skip
         return done.returncode, done.stdout
 
     def terminal(self, *words: str, input: str = "", size: str = "40 100") -> tuple[int, str]:
