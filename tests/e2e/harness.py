@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +55,19 @@ class Kubectl:
     """One kubectl against one cluster, in one namespace."""
 
     def __init__(self, program: str, kubeconfig: Path, namespace: str = "default") -> None:
-        self._program, self.kubeconfig, self.namespace = program, kubeconfig, namespace
+        self.program, self.kubeconfig, self.namespace = program, kubeconfig, namespace
 
     def command(self, *words: str) -> list[str]:
-        return [self._program, "--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace, *words]
+        return [self.program, "--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace, *words]
 
     def __call__(
         self, *words: str, input: str | None = None, env: dict[str, str] | None = None, timeout: float = 120
     ) -> str:
         return run(*self.command(*words), input=input, env=env, timeout=timeout)
+
+    def bare(self, *words: str, env: dict[str, str] | None = None) -> str:
+        """As the call, without flags in front: for plugins and completions, which allow none."""
+        return run(self.program, *words, env=env)
 
     def outcome(self, *words: str, input: str | None = None, env: dict[str, str] | None = None) -> tuple[int, str]:
         """The exit code, and what was said on both outputs."""
@@ -93,6 +100,30 @@ class Kubectl:
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(self.command(*words), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def running(kubectl: Kubectl, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A command that goes on, and its first line."""
+    process = kubectl.start(*words)
+    try:
+        assert process.stdout is not None
+        yield process, process.stdout.readline()
+    finally:
+        process.terminate()
+        process.communicate(timeout=10)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost")
+        self._path = str(path)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self._path)
 
 
 def eventually(check: Callable[[], Any], seconds: float = 30, what: str = "") -> Any:

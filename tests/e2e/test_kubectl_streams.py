@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import socket
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
-from tests.e2e.harness import IMAGE, Kubectl, eventually, sleeper
+from tests.e2e.harness import IMAGE, Kubectl, UnixConnection, eventually, running, sleeper
 
 COUNT = "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.2; done"
 SERVE = "mkdir /www; echo hello > /www/index.html; httpd -f -p 8080 -h /www"
@@ -30,18 +26,6 @@ def talkers(kubectl: Kubectl) -> None:
     service = {"selector": {"app": "p"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]}
     kubectl.apply(pod, {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": service})
     kubectl("wait", "pod/p", "--for=condition=Ready", "--timeout=30s")
-
-
-@contextmanager
-def running(kubectl: Kubectl, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A command that goes on, and its first line."""
-    process = kubectl.start(*words)
-    try:
-        assert process.stdout is not None
-        yield process, process.stdout.readline()
-    finally:
-        process.terminate()
-        process.communicate(timeout=10)
 
 
 def test_logs(kubectl: Kubectl) -> None:
@@ -110,18 +94,6 @@ def test_port_forward(kubectl: Kubectl) -> None:
             for _ in range(2):
                 with urlopen(f"http://127.0.0.1:{local[1]}/", timeout=10) as answer:
                     assert answer.read() == b"hello\n"
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost")
-        self._path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect(self._path)
 
 
 def test_proxy(kubectl: Kubectl, tmp_path: Path) -> None:
