@@ -35,6 +35,10 @@ def settle(paths: Layout, wanted: ClusterConfig, chosen: set[str]) -> ClusterCon
     if stored is None:
         check(wanted)
         return wanted
+    try:
+        check(stored)
+    except ClusterError as error:
+        raise ClusterError(f"{paths.config} is damaged ({error}): restore it, or give another --data-dir") from error
     for field in msgspec.structs.fields(ClusterConfig):
         given, kept = getattr(wanted, field.name), getattr(stored, field.name)
         if field.name == "kube_apiserver":

@@ -312,6 +312,9 @@ def _fork_child(work: Callable[[], None]) -> int:
         try:
             work()
             code = 0
+        except PodlingError as error:
+            # As for a part: one sentence, and the last line.
+            print(error, file=sys.stderr)
         except BaseException:
             _log.exception("preparing the cluster failed")
         finally:

@@ -123,7 +123,10 @@ class SqliteStore:
         except (sqlite3.Error, OSError) as error:
             self._drop_lock()
             self._readers.shutdown(wait=False)
-            raise Unavailable(f"can't open the data base {self._path}: {error}") from error
+            code = getattr(error, "sqlite_errorcode", None)
+            damaged = code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+            remedy = ": restore it from a copy, or start anew in another data directory" if damaged else ""
+            raise Unavailable(f"can't open the data base {self._path}: {error}{remedy}") from error
         except StoreError:
             self._drop_lock()
             self._readers.shutdown(wait=False)

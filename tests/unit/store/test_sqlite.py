@@ -104,9 +104,9 @@ async def test_a_file_of_another_format_is_refused(tmp_path: Path) -> None:
         await reopened(tmp_path / "s.db")
 
 
-async def test_a_file_that_is_no_data_base_is_refused(tmp_path: Path) -> None:
+async def test_a_damaged_data_base_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "s.db").write_bytes(b"not a data base at all" * 100)
-    with pytest.raises(Unavailable, match="can't open"):
+    with pytest.raises(Unavailable, match=r"can't open .*: restore it from a copy"):
         await reopened(tmp_path / "s.db")
 
 
