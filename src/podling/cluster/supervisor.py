@@ -54,6 +54,9 @@ _MOST_FAILURES = 4
 #: Parts that have not ended after this long are killed.
 _STOP_SECONDS = 20.0
 
+#: What the supervisor handles, and its parts handle otherwise.
+_HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -124,8 +127,11 @@ class Supervisor:
         sys.stderr.flush()
         parent = os.getpid()
         part.started = time.monotonic()
+        # Until the child has let go of the supervisor's handlers, these would swallow what is meant for it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         part.pid = os.fork()
         if part.pid:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
             _log.info("%s started as process %d", part.name, part.pid)
             return
         code = 1
@@ -135,8 +141,9 @@ class Supervisor:
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
             if os.getppid() != parent:
                 os._exit(0)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            for number in _HANDLED:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
             redirect_output(self._paths.log(part.name))
             part.run()
             code = 0

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+from pathlib import Path
 
 import pytest
 
 from podling.cluster import supervisor
+from podling.cluster.config import layout
 from podling.errors import PodlingError
 
 
@@ -18,3 +21,24 @@ def test_a_known_failure_of_the_preparation_is_one_sentence(capfd: pytest.Captur
     child = supervisor._fork_child(fail)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     assert capfd.readouterr().err == "ca.crt is damaged: restore it\n"
+
+
+def test_a_part_that_is_stopped_as_it_starts_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.getppid
+
+    def stopped() -> int:
+        # The child asks for its parent while it still has the supervisor's handlers.
+        os.kill(os.getpid(), signal.SIGTERM)
+        return real()
+
+    monkeypatch.setattr(os, "getppid", stopped)
+    part = supervisor.Part("part", lambda: None)
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        made = supervisor.Supervisor([part], layout(tmp_path))
+        made._fork(part)
+        assert os.waitstatus_to_exitcode(os.waitpid(part.pid, 0)[1]) == -signal.SIGTERM
+        assert signal.SIGTERM not in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.set_wakeup_fd(-1)
