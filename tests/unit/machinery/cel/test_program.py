@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
@@ -445,6 +446,15 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 _OBJECT = {"n": 5, "s": "bc", "l": [1, 2, 5]}
 
+_REFUSAL = re.compile(r"ERROR: <input>:\d+:\d+: (.*)")
+_ACROSS = re.compile(r"found no matching overload for '_[<>]=?_' applied to '\((?:int|uint|double), (?:int|uint|double)\)'")
+
+
+def _only_compares_numbers(why: str) -> bool:
+    """Whether all that their checker refuses are `1 < 3u` and its like, which Kubernetes' environment has."""
+    refusals = _REFUSAL.findall(why)
+    return bool(refusals) and all(_ACROSS.match(refusal) for refusal in refusals)
+
 
 @settings(max_examples=400, derandomize=True)
 @given(st.recursive(_LEAVES, _grown, max_leaves=8))
@@ -462,7 +472,9 @@ def test_agrees_with_googles_runtime(expression: str) -> None:
         if "expected type" not in str(error):
             assert theirs is None, f"{expression}: only we refuse it: {error}"
         return
-    assert theirs is not None, f"{expression}: only they refuse it: {why}"
+    if theirs is None:
+        assert _only_compares_numbers(why), f"{expression}: only they refuse it: {why}"
+        return
     assert str(ours.type).partition("(")[0] == theirs.return_type().name().lower().partition("<")[0]
     found = theirs.eval(data={"object": _OBJECT})
     failed = found.type().name() == "ERROR"
