@@ -447,7 +447,8 @@ def _grown(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 _OBJECT = {"n": 5, "s": "bc", "l": [1, 2, 5]}
 
 _REFUSAL = re.compile(r"ERROR: <input>:\d+:\d+: (.*)")
-_ACROSS = re.compile(r"found no matching overload for '_[<>]=?_' applied to '\((?:int|uint|double), (?:int|uint|double)\)'")
+_NUMBER = "(?:int|uint|double)"
+_ACROSS = re.compile(rf"found no matching overload for '_[<>]=?_' applied to '\({_NUMBER}, {_NUMBER}\)'")
 
 
 def _only_compares_numbers(why: str) -> bool:
