@@ -290,12 +290,19 @@ class Parser:
         count = 0
         while self.accept(first.text) is not None:
             count += 1
-        if first.text == "-" and count == 1 and self.tokens[self.at].kind in ("int", "literal"):
-            token = self.tokens[self.at]
-            if token.kind == "int" or type(token.value) is float:
-                return self.member(negative=True)
-        node = self.member()
+        if first.text == "-" and count == 1 and self._number(self.at):
+            return self.member(negative=True)
+        # The sign of a number belongs to it: `!!-3` is -3, but `!-x` is nothing.
+        negative = first.text == "!" and self.peek("-") and self._number(self.at + 1)
+        if negative:
+            self.take()
+        node = self.member(negative=negative)
         return Call(first.pos, f"{first.text}_", [node]) if count % 2 else node
+
+    def _number(self, at: int) -> bool:
+        """Whether the token there is a number that may have a sign."""
+        token = self.tokens[at]
+        return token.kind == "int" or (token.kind == "literal" and type(token.value) is float)
 
     def member(self, *, negative: bool = False) -> Node:
         node = self.primary(negative)
