@@ -69,7 +69,8 @@ def parse(query: dict[str, str], *, watch: bool) -> ListOptions:
 def _version(text: str) -> int | None:
     if not text:
         return None
-    if not text.isdigit():
+    # As Go reads a uint64: other alphabets have digits too, some of which are no numbers.
+    if not (text.isascii() and text.isdecimal()) or int(text[:21]) >= 1 << 64:
         body = f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
         raise invalid("ListOptions", "meta.k8s.io", "", [FieldError("FieldValueInvalid", "resourceVersion", body)])
     return int(text)

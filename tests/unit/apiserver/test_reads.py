@@ -196,3 +196,11 @@ async def test_what_was_stored_before_the_start_is_served(server: Server) -> Non
         assert (await client.get(core_v1.ConfigMap, "a", "default")).data == {"k": "w"}
     finally:
         await second.close()
+
+
+@pytest.mark.parametrize("version", ["²", "٣", "-1", "1_0", str(1 << 64)])
+@pytest.mark.parametrize("watch", [False, True])
+def test_versions_are_numbers_as_go_reads_them(version: str, watch: bool) -> None:
+    with pytest.raises(StatusError) as caught:
+        listing.parse({"resourceVersion": version}, watch=watch)
+    assert caught.value.code == 422 and f'parsing "{version}"' in str(caught.value)
