@@ -39,6 +39,41 @@ def elapsed() -> float:
     return asyncio.get_running_loop().time()
 
 
+class Alarm:
+    """Calls `ring` at the earliest of the times that it was set to; then it may be set again.
+
+    It keeps itself what it is set to: a fast event loop rounds to milliseconds, so that a timer may go off before its
+    own time, and gives one of no delay no time at all. Whoever asks such a timer whether it is still to come is misled.
+    """
+
+    __slots__ = ("_due", "_handle", "_ring")
+
+    def __init__(self, ring: Callable[[], object]) -> None:
+        self._ring = ring
+        self._due = 0.0
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, delay: float) -> None:
+        """Ring in `delay` seconds, or sooner if that is set already."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + delay
+        if self._handle is not None:
+            if self._due <= due:
+                return
+            self._handle.cancel()
+        self._due = due
+        self._handle = loop.call_later(delay, self._go_off)
+
+    def cancel(self) -> None:
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+
+    def _go_off(self) -> None:
+        self._handle = None
+        self._ring()
+
+
 class _JumpingSelector(selectors.SelectSelector):
     """Instead of waiting for `timeout` seconds, moves the loop's clock forward by them.
 

@@ -8,6 +8,7 @@ after a burst of 100 (client-go's default controller rate limiter).
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import deque
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -79,7 +80,7 @@ class WorkQueue(Generic[K]):
         self._dirty: set[K] = set()
         self._processing: set[K] = set()
         self._waiters: deque[asyncio.Future[None]] = deque()
-        self._timers: dict[K, asyncio.TimerHandle] = {}
+        self._alarms: dict[K, clock.Alarm] = {}
         self._backoff: ItemBackoff[K] = ItemBackoff(base, most)
         self._bucket = TokenBucket(rate, burst)
         self._down = False
@@ -107,13 +108,10 @@ class WorkQueue(Generic[K]):
         if delay <= 0:
             self.add(item)
             return
-        loop = asyncio.get_running_loop()
-        timer = self._timers.get(item)
-        if timer is not None:
-            if timer.when() <= loop.time() + delay:
-                return
-            timer.cancel()
-        self._timers[item] = loop.call_later(delay, self._ripe, item)
+        alarm = self._alarms.get(item)
+        if alarm is None:
+            alarm = self._alarms[item] = clock.Alarm(functools.partial(self._ripe, item))
+        alarm.set(delay)
 
     def add_rate_limited(self, item: K) -> None:
         """Add after the item's back-off: it failed."""
@@ -154,9 +152,9 @@ class WorkQueue(Generic[K]):
     def shutdown(self) -> None:
         """Take nothing more; workers get what is queued, then QueueShutDown."""
         self._down = True
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        for alarm in self._alarms.values():
+            alarm.cancel()
+        self._alarms.clear()
         while self._waiters:
             self._wake()
 
@@ -172,5 +170,5 @@ class WorkQueue(Generic[K]):
                 return
 
     def _ripe(self, item: K) -> None:
-        self._timers.pop(item, None)
+        self._alarms.pop(item, None)
         self.add(item)

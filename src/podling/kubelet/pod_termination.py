@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from podling import clock
 from podling.api import core_v1, errors
 from podling.api.errors import StatusError
 from podling.kubelet import gc, pods, sandbox_config
@@ -25,7 +26,7 @@ class PodTerminator(PodObserver):
         super().__init__(shared, pod, sandboxes)
         self._on_finished = on_finished
         self._wake = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm = clock.Alarm(self._wake.set)
         self._grace: int | None = None
         self._volumes: dict[str, str] | None = None
         self._making: asyncio.Future[str] | None = None
@@ -125,6 +126,5 @@ class PodTerminator(PodObserver):
         gc.remove_tree(sandbox_config.log_directory(self.pod, shared.config.log_dir))
         gc.remove_tree(pod_directory(shared.config.root_dir, self.uid))
         self.state = State.FINISHED
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         self._on_finished(self)

@@ -105,8 +105,7 @@ class PodWorker(PodTerminator):
 
     async def close(self) -> None:
         """Let go of the pod; its containers run on."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -125,7 +124,7 @@ class PodWorker(PodTerminator):
                     _log.warning("syncing %s: %s", pods.key(self.pod), error)
                 else:
                     _log.exception("syncing %s failed", pods.key(self.pod))
-                self._again_in(self._retry)
+                self._alarm.set(self._retry)
                 self._retry = min(self._retry * 2, RETRY_MOST)
 
     async def _step(self) -> None:
@@ -156,15 +155,6 @@ class PodWorker(PodTerminator):
             or pods.is_terminal(self._shared.statuses.get(self.uid))
         )
 
-    def _again_in(self, delay: float) -> None:
-        """Wake in `delay` seconds, or sooner if that is set already."""
-        loop = asyncio.get_running_loop()
-        if self._timer is not None and not self._timer.cancelled() and self._timer.when() > loop.time():
-            if self._timer.when() <= loop.time() + delay:
-                return
-            self._timer.cancel()
-        self._timer = loop.call_later(delay, self._wake.set)
-
     # Syncing
 
     async def _sync(self) -> None:
@@ -185,7 +175,7 @@ class PodWorker(PodTerminator):
             done = not await self._carry_out(todo)
             await self._observe()
         if self._retries:
-            self._again_in(max(0.0, min(self._retries.values()) - clock.elapsed()))
+            self._alarm.set(max(0.0, min(self._retries.values()) - clock.elapsed()))
 
     def _admit(self) -> bool:
         if self._adopted or self.runtime.containers:
@@ -210,7 +200,7 @@ class PodWorker(PodTerminator):
                 break
             await self._observe()
         if self._resizer.unfinished:
-            self._again_in(RESIZE_RETRY)
+            self._alarm.set(RESIZE_RETRY)
 
     def _check_deadline(self) -> None:
         deadline = self.pod.spec.active_deadline_seconds
@@ -224,7 +214,7 @@ class PodWorker(PodTerminator):
             self._verdict = Verdict("DeadlineExceeded", message)
             self._shared.tell(self.pod, "Normal", "DeadlineExceeded", message)
         else:
-            self._again_in(left)
+            self._alarm.set(left)
 
     def _forget_obsolete_failures(self) -> None:
         now = clock.elapsed()
