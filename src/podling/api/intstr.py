@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from podling.api.numbers import NumberError, atoi, nearest
 from podling.api.scalars import IntOrString
 
 _PERCENT = re.compile(r"[0-9]+%", re.ASCII)
@@ -16,12 +17,10 @@ def scaled(value: IntOrString, total: int, round_up: bool) -> int:
         return value
     if not value.endswith("%"):
         raise ValueError("invalid value for IntOrString: invalid type: string is not a percentage")
-    if not _INTEGER.fullmatch(value[:-1]):
-        raise ValueError(
-            f'invalid value for IntOrString: invalid value "{value}": '
-            f'strconv.Atoi: parsing "{value[:-1]}": invalid syntax'
-        )
-    share = int(value[:-1]) * total
+    try:
+        share = atoi(value[:-1]) * total
+    except NumberError as error:
+        raise ValueError(f'invalid value for IntOrString: invalid value "{value}": {error}') from None
     return -(-share // 100) if round_up else share // 100
 
 
@@ -32,14 +31,14 @@ def is_percent(value: IntOrString) -> bool:
 
 def percent(value: IntOrString) -> int | None:
     """The number before the percent sign; None if `value` is no percentage."""
-    return int(value[:-1]) if isinstance(value, str) and is_percent(value) else None
+    return nearest(value[:-1]) if isinstance(value, str) and is_percent(value) else None
 
 
 def integer(value: IntOrString) -> int:
     """The number that `value` stands for; 0 for a name or a percentage."""
     if isinstance(value, int):
         return value
-    return int(value) if _INTEGER.fullmatch(value) else 0
+    return nearest(value)
 
 
 def text(value: IntOrString) -> str:
@@ -49,6 +48,6 @@ def text(value: IntOrString) -> str:
 
 def of(value: str) -> IntOrString:
     """A number if `value` is one of 32 bits, else the string."""
-    if _INTEGER.fullmatch(value) and -(2**31) <= int(value) < 2**31:
+    if _INTEGER.fullmatch(value) and -(2**31) <= nearest(value) < 2**31:
         return int(value)
     return value

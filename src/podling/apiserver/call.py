@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from podling.api.errors import FieldError, bad_request, invalid
+from podling.api.numbers import NumberError, parse_int
 from podling.api.request import Request, User
 from podling.apiserver.core import Core
 from podling.apiserver.request_info import RequestInfo
@@ -61,9 +62,9 @@ def check_dry_run(values: list[str], kind: str) -> bool:
 def integer(query: dict[str, str], name: str) -> int | None:
     """A numeric parameter, None if it is not there. StatusError 400."""
     text = query.get(name)
-    if text is None or text == "":
+    if text is None:
         return None
     try:
-        return int(text)
-    except ValueError:
-        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+        return parse_int(text)
+    except NumberError as error:
+        raise bad_request(str(error)) from None

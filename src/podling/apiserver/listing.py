@@ -1,29 +1,19 @@
-"""Options of list and watch: what may be asked, which objects are meant, and where a list goes on."""
+"""Options of list and watch: what may be asked, and which objects are meant."""
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable
 from typing import NamedTuple
 
-import msgspec
-
-from podling.api import errors, selectors
+from podling.api import selectors
 from podling.api.errors import FieldError, bad_request, invalid
+from podling.api.numbers import NumberError, parse_uint
 from podling.apiserver.call import Call, integer
 from podling.apiserver.entry import Entry
 from podling.apiserver.request_info import truthy
 from podling.apiserver.served import Served
 from podling.apiserver.watch import Scope
-
-_LIST_EXPIRED = "The resourceVersion for the provided list is too old."
-_CONTINUE_EXPIRED = (
-    "The provided continue parameter is too old to display a consistent list result. You can start a new list without "
-    "the continue parameter, or use the continue token in this response to retrieve the remainder of the results. "
-    "Continuing with the provided token results in an inconsistent list - objects that were created, modified, or "
-    "deleted between the time the first chunk was returned and now may show up in the list."
-)
+from podling.machinery.validation import quote
 
 
 class ListOptions(NamedTuple):
@@ -48,32 +38,42 @@ def parse(query: dict[str, str], *, watch: bool) -> ListOptions:
     if not query:
         return _NONE
     initial = query.get("sendInitialEvents")
+    version = query.get("resourceVersion", "")
     options = ListOptions(
         query.get("labelSelector", ""),
         query.get("fieldSelector", ""),
-        integer(query, "limit") or 0,
+        # Less than none is no limit.
+        max(integer(query, "limit") or 0, 0),
         query.get("continue", ""),
-        _version(query.get("resourceVersion", "")),
+        None,
         query.get("resourceVersionMatch", ""),
         truthy(query.get("allowWatchBookmarks")),
         integer(query, "timeoutSeconds"),
         truthy(initial) if initial is not None else None,
     )
     if options.match or options.send_initial_events is not None:
-        findings = _watch_findings(options) if watch else _list_findings(options)
+        findings = _watch_findings(options) if watch else _list_findings(options, version)
         if findings:
             raise invalid("ListOptions", "meta.k8s.io", "", findings)
-    return options
+    if not version:
+        return options
+    if watch:
+        return options._replace(resource_version=version_of(version))
+    if options.continue_:
+        # The version is the token's. That there is another one is said after what is wrong with the token.
+        return options if version == "0" else options._replace(resource_version=-1)
+    return options._replace(resource_version=version_of(version, "invalid resource version: "))
 
 
-def _version(text: str) -> int | None:
-    if not text:
-        return None
-    # As Go reads a uint64: other alphabets have digits too, some of which are no numbers.
-    if not (text.isascii() and text.isdecimal()) or int(text[:21]) >= 1 << 64:
-        body = f'Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
-        raise invalid("ListOptions", "meta.k8s.io", "", [FieldError("FieldValueInvalid", "resourceVersion", body)])
-    return int(text)
+def version_of(text: str, why: str = "") -> int:
+    """A resource version. StatusError 400 if it is none; upstream's words for that begin with `why` in lists only.
+
+    Of a get or a watch upstream says the same with 500, which it calls a bug (kubernetes/kubernetes#139485).
+    """
+    try:
+        return parse_uint(text)
+    except NumberError as error:
+        raise bad_request(f"{why}resourceVersion: Invalid value: {quote(text)}: {error}") from None
 
 
 def _forbidden(field: str, why: str) -> FieldError:
@@ -87,16 +87,16 @@ def _unsupported(match: str, *valid: str) -> FieldError:
     )
 
 
-def _list_findings(o: ListOptions) -> list[FieldError]:
+def _list_findings(o: ListOptions, version: str) -> list[FieldError]:
     field, found = "resourceVersionMatch", []
     if o.match:
-        if o.resource_version is None:
+        if not version:
             found.append(_forbidden(field, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
         if o.continue_:
             found.append(_forbidden(field, "resourceVersionMatch is forbidden when continue is provided"))
         if o.match not in ("Exact", "NotOlderThan"):
             found.append(_unsupported(o.match, "", "Exact", "NotOlderThan"))
-        if o.match == "Exact" and o.resource_version == 0:
+        if o.match == "Exact" and version == "0":
             found.append(_forbidden(field, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
     if o.send_initial_events is not None:
         found.append(_forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list"))
@@ -222,55 +222,6 @@ def _label_check(text: str) -> Callable[[Entry], bool] | None:
         return selector.matches(entry.object.metadata.labels)
 
     return check
-
-
-# Where a list goes on
-
-
-class _Token(msgspec.Struct):
-    v: str
-    rv: int
-    start: str
-
-
-def encode_continue(start: str, revision: int) -> str:
-    """The token of the page that begins at the cache key `start`; revision -1 is an inconsistent one."""
-    token = msgspec.json.encode(_Token("meta.k8s.io/v1", revision, start))
-    return base64.urlsafe_b64encode(token).rstrip(b"=").decode()
-
-
-def decode_continue(text: str) -> tuple[str, int]:
-    """Start key and revision of a token. StatusError 400."""
-    try:
-        token = msgspec.json.decode(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), type=_Token)
-    except (binascii.Error, ValueError) as error:
-        raise bad_request(f"invalid continue token: continue key is not valid: {error}") from None
-    if token.v != "meta.k8s.io/v1":
-        raise bad_request(
-            "invalid continue token: continue key is not valid: server does not recognize this encoded version "
-            f"{token.v}"
-        )
-    if token.rv == 0:
-        raise bad_request(
-            "invalid continue token: continue key is not valid: incorrect encoded start resourceVersion "
-            "(version meta.k8s.io/v1)"
-        )
-    if not token.start:
-        raise bad_request(
-            "invalid continue token: continue key is not valid: encoded start key empty (version meta.k8s.io/v1)"
-        )
-    return token.start, token.rv
-
-
-def list_expired() -> errors.StatusError:
-    return errors.expired(_LIST_EXPIRED)
-
-
-def continue_expired(start: str) -> errors.StatusError:
-    """410 with a token that goes on in the newest state."""
-    error = errors.expired(_CONTINUE_EXPIRED)
-    error.status.metadata.continue_ = encode_continue(start, -1)
-    return error
 
 
 def selection_of(call: Call) -> Selection:

@@ -181,3 +181,13 @@ def _tables(served: Served, media: Media, include: str) -> Framer:
 def chunk(data: bytes) -> bytes:
     """`data` as a chunk of HTTP/1.1's chunked transfer coding."""
     return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def bare(data: bytes) -> bytes:
+    """What is in a `chunk`."""
+    return data[data.index(b"\r\n") + 2 : -2]
+
+
+def unframed(chunks: Framer) -> Framer:
+    """Events as they are, for a client that knows no chunks: HTTP/1.0 reads until the connection ends."""
+    return lambda type_, entry, change: bare(chunks(type_, entry, change))

@@ -14,13 +14,13 @@ from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote
 
-from aiohttp import StreamReader, web
+from aiohttp import HttpVersion11, web
 
 from podling import log
 from podling.api import errors, meta_v1
-from podling.api.errors import StatusError, bad_request
+from podling.api.errors import StatusError
 from podling.api.request import Request, User
-from podling.apiserver import metrics, present
+from podling.apiserver import incoming, metrics, present, watch_socket
 from podling.apiserver.admission.base import CONNECT, Attributes
 from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer, not_allowed
@@ -38,11 +38,8 @@ from podling.apiserver.watch_stream import WatchStream
 
 LOG = log.get(__name__)
 
-MAX_BODY = 3 * 1024 * 1024
 #: Answers above this size are compressed, for who wants that and is not on this machine.
 GZIP_ABOVE = 128 * 1024
-#: Seconds for a request's body to arrive.
-BODY_TIMEOUT = 60.0
 #: Seconds that requests are given to end when the server closes.
 GRACE = 5.0
 
@@ -212,7 +209,7 @@ class HttpServer:
                 await trail.started(stream.status)
             return stream
         media = self._media(headers, query, info)
-        request = Request(http.method, path, query, queries, headers, await _body(http), None, user)
+        request = Request(http.method, path, query, queries, headers, await incoming.read(http), None, user)
         answer = await app.dispatch(request, info, user)
         exchange.status = answer.status
         if answer.watch is not None:
@@ -325,11 +322,13 @@ class HttpServer:
             extra = f"Retry-After: {status.details.retry_after_seconds}\r\n"
         if code == 401:
             extra += 'WWW-Authenticate: Basic realm="kubernetes-master"\r\n'
-        return self._written(http, code, media.type, present.failure(status, media), extra, keep=_read(http))
+        return self._written(http, code, media.type, present.failure(status, media), extra, keep=incoming.is_read(http))
 
     def _plain(self, http: web.BaseRequest, status: int, text: str, extra: str) -> web.StreamResponse:
         extra += "X-Content-Type-Options: nosniff\r\n"
-        return self._written(http, status, "text/plain; charset=utf-8", f"{text}\n".encode(), extra, keep=_read(http))
+        return self._written(
+            http, status, "text/plain; charset=utf-8", f"{text}\n".encode(), extra, keep=incoming.is_read(http)
+        )
 
     def _written(
         self, http: web.BaseRequest, status: int, kind: str, body: bytes, extra: str, *, keep: bool = True
@@ -361,18 +360,6 @@ class HttpServer:
             raise ConnectionResetError("the client is gone")
         exchange = connection.exchange
         assert exchange is not None
-        lines = "".join(f"Warning: 299 - {_quote(w)}\r\n" for w in answer.warnings)
-        if exchange.ticket is not None:
-            lines += exchange.ticket.headers
-        keep = http.keep_alive and not self._closing
-        end = "" if keep else "Connection: close\r\n"
-        transport.write(
-            (
-                f"HTTP/1.1 200 OK\r\nAudit-Id: {_audit_id(http)}\r\nCache-Control: no-cache, private\r\n"
-                f"Content-Type: {STREAMS[media.type]}\r\n{lines}Transfer-Encoding: chunked\r\n"
-                f"{end}\r\n"
-            ).encode()
-        )
 
         def begun() -> None:
             # What was there has been sent: from now on the watch takes nobody's seat.
@@ -380,14 +367,31 @@ class HttpServer:
             exchange.listed()
             exchange.lasts()
 
+        chunked = http.version >= HttpVersion11
+        keep = chunked and http.keep_alive and not self._closing
         frame = metrics.counting(served.resource, present.framer(served, media, query))
+        socket = watch_socket.is_wanted(http)
+        if socket:
+            frame = watch_socket.messages(frame, media)
+        elif not chunked:
+            frame = present.unframed(frame)
         stream = WatchStream(watch, connection, transport, frame, begun)
-        await stream.run()
+        response: web.StreamResponse = Written(keep_alive=keep)
+        if socket:
+            exchange.status = 101
+            response = await watch_socket.serve(http, watch, stream)
+        else:
+            transport.write(_watch_head(http, exchange, answer, media, chunked=chunked, keep=keep))
+            if http.method == "HEAD":
+                watch.end()
+                return response
+            await stream.run()
+            if chunked and not transport.is_closing():
+                transport.write(b"0\r\n\r\n")
+            response = Written(keep_alive=keep and not self._closing)
         if stream.cut_off:
             LOG.warning("a watcher of %s does not keep up and is cut off", served.resource.qualified)
-        if not transport.is_closing():
-            transport.write(b"0\r\n\r\n")
-        return Written(keep_alive=keep and not self._closing)
+        return response
 
     # Streams
 
@@ -413,6 +417,22 @@ class HttpServer:
         return await self.streaming(http, info, user)
 
 
+def _watch_head(
+    http: web.BaseRequest, exchange: Exchange, answer: Answer, media: Media, *, chunked: bool, keep: bool
+) -> bytes:
+    lines = "".join(f"Warning: 299 - {_quote(w)}\r\n" for w in answer.warnings)
+    if exchange.ticket is not None:
+        lines += exchange.ticket.headers
+    if chunked:
+        lines += "Transfer-Encoding: chunked\r\n"
+    if not keep:
+        lines += "Connection: close\r\n"
+    return (
+        f"HTTP/1.1 200 OK\r\nAudit-Id: {_audit_id(http)}\r\nCache-Control: no-cache, private\r\n"
+        f"Content-Type: {STREAMS[media.type]}\r\n{lines}\r\n"
+    ).encode()
+
+
 def _query(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
     """The first value of each parameter, and all values of those that stand there more than once."""
     first: dict[str, str] = {}
@@ -428,36 +448,6 @@ def _query(text: str) -> tuple[dict[str, str], dict[str, list[str]]]:
 def _has_tables(item: Served, info: RequestInfo) -> bool:
     """Whether the answer can be a table: what is answered without being stored (a review, an eviction) can't."""
     return info.verb != "create" or not (info.subresource or item.resource.virtual)
-
-
-async def _body(http: web.BaseRequest) -> bytes:
-    """The whole body. StatusError 413 if it is too big."""
-    if not http.body_exists:
-        return b""
-    length = http.content_length
-    if length is not None and length > MAX_BODY:
-        raise errors.request_entity_too_large(f"limit is {MAX_BODY}")
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT):
-            return await _pieces(http.content)
-    except TimeoutError:
-        raise errors.timeout("request did not complete within the allotted timeout") from None
-    except (web.HTTPException, web.RequestPayloadError, ValueError) as error:
-        raise bad_request(str(error)) from None
-
-
-async def _pieces(content: StreamReader) -> bytes:
-    data = bytearray()
-    while piece := await content.readany():
-        data += piece
-        if len(data) > MAX_BODY:
-            raise errors.request_entity_too_large(f"limit is {MAX_BODY}")
-    return bytes(data)
-
-
-def _read(http: web.BaseRequest) -> bool:
-    """Whether nothing of the request is left in the connection."""
-    return http._read_bytes is not None or http.content.at_eof() or not http.body_exists
 
 
 def _audit_id(http: web.BaseRequest) -> str:

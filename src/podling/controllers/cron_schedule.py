@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import msgspec
 
+from podling.api.numbers import NumberError, atoi
+
 _WORDS = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -120,9 +122,10 @@ def _named(text: str, names: dict[str, int] | None, part: str) -> int:
 
 
 def _number(text: str, part: str) -> int:
-    if not text.isdigit():
-        raise ScheduleError(f"failed to parse int from {text}: {part}")
-    return int(text)
+    try:
+        return atoi(text)
+    except NumberError:
+        raise ScheduleError(f"failed to parse int from {text}: {part}") from None
 
 
 def _duration(text: str) -> float:

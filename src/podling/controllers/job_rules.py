@@ -11,6 +11,7 @@ from datetime import datetime
 import msgspec
 
 from podling.api import batch_v1, core_v1, times
+from podling.api.numbers import is_decimal
 from podling.controllers import indexes
 from podling.controllers import pods as pod_rules
 
@@ -63,7 +64,7 @@ def is_finished(job: batch_v1.Job) -> bool:
 
 def index_of(pod: core_v1.Pod) -> int | None:
     value = (pod.metadata.annotations or {}).get(INDEX, "")
-    return int(value) if value.isdigit() else None
+    return int(value) if is_decimal(value) else None
 
 
 def is_tracked(pod: core_v1.Pod) -> bool:
@@ -214,7 +215,7 @@ def _count_failure(state: State, pod: core_v1.Pod) -> None:
 def failures_of(pod: core_v1.Pod) -> int:
     """How often the pod's index had failed before it."""
     value = (pod.metadata.annotations or {}).get(FAILURES, "0")
-    return int(value) if value.isdigit() else 0
+    return int(value) if is_decimal(value) else 0
 
 
 def success_by_policy(state: State) -> Verdict | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from podling.api import core_v1
+from podling.api.numbers import is_decimal
 from podling.kubelet import pods
 from podling.kubelet.pods import AnyContainer
 from podling.kubelet.probe_handlers import NetworkProber, http_request
@@ -33,7 +34,7 @@ def resolve_port(port: int | str, container: AnyContainer) -> int:
         named = next((p.container_port for p in container.ports or () if p.name == port), None)
         if named is not None:
             number = named
-        elif port.isdigit():
+        elif is_decimal(port):
             number = int(port)
         else:
             raise PortError(f"couldn't find port: {port} for container: {container.name}")

@@ -6,6 +6,7 @@ import os.path
 from typing import Any
 
 from podling.api import core_v1
+from podling.api.numbers import is_decimal
 from podling.images.base import ImageConfig
 from podling.kubelet import pods
 from podling.kubelet.env import ConfigError
@@ -23,7 +24,7 @@ def image_user(config: ImageConfig) -> tuple[int | None, str]:
     user = config.user.partition(":")[0]
     if not user:
         return 0, ""
-    return (int(user), "") if user.isdigit() else (None, user)
+    return (int(user), "") if is_decimal(user) else (None, user)
 
 
 def verify_non_root(pod: core_v1.Pod, container: AnyContainer, config: ImageConfig) -> None:

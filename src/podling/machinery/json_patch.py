@@ -7,18 +7,17 @@ be negative, counting from the end, as upstream allows.
 from __future__ import annotations
 
 import copy
-import re
 from typing import Any
 
 import msgspec
 
+from podling.api.numbers import NumberError, atoi
 from podling.errors import PodlingError
 
 #: Upstream's limit of operations in one patch.
 MAX_OPERATIONS = 10_000
 #: Upstream's limit of what the copy operations of one patch may add, in bytes: each copy of a copy doubles it.
 MAX_COPIED = 3 * 1024 * 1024
-_INDEX = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _KINDS = ("add", "remove", "replace", "move", "copy", "test")
 _ABSENT: Any = object()
 
@@ -98,11 +97,11 @@ def _insert(holder: Any, key: str, value: Any, where: str) -> None:
         holder[key] = value
     elif key == "-":
         holder.append(value)
-    elif not _INDEX.fullmatch(key):
-        problem = f'strconv.Atoi: parsing "{key}": invalid syntax'
-        raise PatchError(f"{where}: value was not a proper array index: '{key}': {problem}")
     else:
-        index, size = int(key), len(holder) + 1
+        try:
+            index, size = atoi(key), len(holder) + 1
+        except NumberError as error:
+            raise PatchError(f"{where}: value was not a proper array index: '{key}': {error}") from None
         if index >= size or index < -size:
             raise PatchError(f"{where}: Unable to access invalid index: {index}: invalid index referenced")
         holder.insert(index if index >= 0 else index + size, value)
@@ -124,9 +123,10 @@ def _take(holder: Any, key: str, where: str) -> Any:
 
 
 def _index(holder: list[Any], key: str, where: str) -> int:
-    if not _INDEX.fullmatch(key):
-        raise PatchError(f'{where}: strconv.Atoi: parsing "{key}": invalid syntax')
-    index = int(key)
+    try:
+        index = atoi(key)
+    except NumberError as error:
+        raise PatchError(f"{where}: {error}") from None
     if not -len(holder) <= index < len(holder):
         raise PatchError(f"{where}: Unable to access invalid index: {index}: invalid index referenced")
     return index

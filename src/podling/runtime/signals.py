@@ -6,6 +6,7 @@ import os
 import signal
 
 from podling import log
+from podling.api.numbers import is_decimal
 from podling.runtime import processes
 
 logger = log.get(__name__)
@@ -13,12 +14,12 @@ logger = log.get(__name__)
 
 def number(name: str) -> int:
     """SIGTERM, TERM, 15, SIGRTMIN+3 as a number; what is none of them is SIGTERM."""
-    if name.isdigit():
+    if is_decimal(name):
         return int(name)
     name = name.upper().removeprefix("SIG")
-    if name.startswith("RTMIN+") and name[6:].isdigit():
+    if name.startswith("RTMIN+") and is_decimal(name[6:]):
         return signal.SIGRTMIN + int(name[6:])
-    if name.startswith("RTMAX-") and name[6:].isdigit():
+    if name.startswith("RTMAX-") and is_decimal(name[6:]):
         return signal.SIGRTMAX - int(name[6:])
     try:
         return signal.Signals["SIG" + name]

@@ -9,6 +9,7 @@ import msgspec
 
 from podling.api import errors, times
 from podling.api.errors import FieldError
+from podling.api.numbers import NumberError, parse_int
 
 STREAMS = ("All", "Stderr", "Stdout")
 
@@ -98,12 +99,12 @@ def _flag(query: Mapping[str, str], name: str) -> bool:
 
 def _integer(query: Mapping[str, str], name: str) -> int | None:
     text = query.get(name)
-    if not text:
+    if text is None:
         return None
     try:
-        return int(text)
-    except ValueError:
-        raise errors.bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+        return parse_int(text)
+    except NumberError as error:
+        raise errors.bad_request(str(error)) from None
 
 
 def _time(query: Mapping[str, str], name: str) -> datetime | None:

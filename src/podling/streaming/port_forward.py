@@ -16,6 +16,7 @@ from aiohttp import web
 
 from podling import log
 from podling.api import errors
+from podling.api.numbers import is_decimal
 from podling.runtime.base import Sink, Source
 from podling.streaming import connection, remote_command, spdy, websocket
 
@@ -55,7 +56,7 @@ def ports_of(values: Sequence[str]) -> list[int]:
     """Ports of the query (`ports=80&ports=81` or `port=80,81`). StatusError 400."""
     result = []
     for text in (part for value in values for part in value.split(",")):
-        if not text.isdecimal() or not 0 < int(text) < 65536:
+        if not is_decimal(text) or not 0 < int(text) < 65536:
             raise errors.bad_request(f'invalid port "{text}"')
         result.append(int(text))
     return result
@@ -101,7 +102,7 @@ class SpdyForwarder:
 
     def _on_stream(self, stream: spdy.Stream) -> None:
         kind, port = stream.headers.get("streamtype", ""), stream.headers.get("port", "")
-        if kind not in ("error", "data") or not port.isdecimal() or not 0 < int(port) < 65536:
+        if kind not in ("error", "data") or not is_decimal(port) or not 0 < int(port) < 65536:
             self._spawn(stream.reset(spdy.PROTOCOL_ERROR))
             return
         request_id = stream.headers.get("requestid") or self._guessed(stream, kind)

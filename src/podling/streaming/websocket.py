@@ -38,28 +38,31 @@ def is_websocket(request: web.BaseRequest) -> bool:
     return request.headers.get("upgrade", "").lower() == "websocket"
 
 
+def offered(request: web.BaseRequest) -> list[str]:
+    """The protocols that the client knows."""
+    found = [p.strip() for p in request.headers.get("sec-websocket-protocol", "").split(",") if p.strip()]
+    # A bearer token in disguise is no protocol.
+    return [p for p in found if not p.startswith("base64url.bearer.")]
+
+
 def chosen(request: web.BaseRequest, supported: Sequence[str], default: str = "") -> str:
     """The first of the client's protocols that is supported; `default` if it names none. StatusError 403."""
-    offered = [p.strip() for p in request.headers.get("sec-websocket-protocol", "").split(",") if p.strip()]
-    # A bearer token in disguise is no protocol.
-    offered = [p for p in offered if not p.startswith("base64url.bearer.")]
-    if not offered:
+    known = offered(request)
+    if not known:
         return default
-    for protocol in offered:
+    for protocol in known:
         if protocol in supported:
             return protocol
-    text = (
-        f"unable to upgrade: unable to negotiate protocol: client supports {offered}, server accepts {list(supported)}"
-    )
+    text = f"unable to upgrade: unable to negotiate protocol: client supports {known}, server accepts {list(supported)}"
     error = forbidden("", "", "", text)
     error.status.message = text
     raise error
 
 
-async def accept(request: web.BaseRequest, protocol: str) -> web.WebSocketResponse:
-    """Answer the handshake with `protocol` ("" for none)."""
+async def accept(request: web.BaseRequest, protocol: str, *, most: int = 0) -> web.WebSocketResponse:
+    """Answer the handshake with `protocol` ("" for none). A message longer than `most` (0: any) ends the connection."""
     socket = web.WebSocketResponse(
-        protocols=(protocol,) if protocol else (), compress=False, max_msg_size=0, timeout=5.0
+        protocols=(protocol,) if protocol else (), compress=False, max_msg_size=most, timeout=5.0
     )
     try:
         await socket.prepare(request)

@@ -17,7 +17,7 @@ def test_scaled(value: int | str, total: int, up: bool, expected: int) -> None:
     assert intstr.scaled(value, total, up) == expected
 
 
-@pytest.mark.parametrize("value", ["5", "", "abc", "x%"])
+@pytest.mark.parametrize("value", ["5", "", "abc", "x%", "9" * 5000 + "%"])
 def test_scaled_refuses_what_is_no_percentage(value: str) -> None:
     with pytest.raises(ValueError, match="invalid value for IntOrString: "):
         intstr.scaled(value, 10, True)
@@ -32,5 +32,7 @@ def test_rounding_brackets_the_exact_share(share: int, total: int) -> None:
 
 def test_parts() -> None:
     assert intstr.percent("25%") == 25 and intstr.percent(25) is None and intstr.percent("x%") is None
+    assert intstr.percent("9" * 5000 + "%") == intstr.integer("9" * 5000) == 2**63 - 1
+    assert intstr.of("9" * 5000) == "9" * 5000
     assert intstr.integer(5) == 5 and intstr.integer("7") == 7 and intstr.integer("http") == 0
     assert intstr.of("80") == 80 and intstr.of("http") == "http" and intstr.of("99999999999") == "99999999999"

@@ -16,7 +16,7 @@ import pytest
 
 from apiserver.harness import Server, config_map, running
 from podling import clock
-from podling.apiserver import connection, server, watch_stream
+from podling.apiserver import connection, incoming, watch_stream
 from podling.apiserver.server import HttpServer, tls_context
 from podling.cluster import pki
 
@@ -191,7 +191,7 @@ async def test_a_body_that_comes_later_is_no_head(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_slow_bodies_are_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "BODY_TIMEOUT", 0.3)
+    monkeypatch.setattr(incoming, "BODY_TIMEOUT", 0.3)
     async with serving() as target:
         client = await target.connect()
         await client.send(POST + b"Content-Length: 1000\r\n\r\n{")

@@ -300,6 +300,7 @@ def test_whose_log_is_meant(status: core_v1.ContainerStatus | None, previous: bo
         ),
         ({"stream": "x"}, 'stream: Unsupported value: "x": supported values: "All", "Stderr", "Stdout"'),
         ({"stream": "Stdout", "tailLines": "1"}, "`tailLines` and specific `stream` are mutually exclusive for now"),
+        ({"tailLines": "1_0"}, 'strconv.ParseInt: parsing "1_0": invalid syntax'),
         ({"tailLines": "x"}, 'strconv.ParseInt: parsing "x": invalid syntax'),
         ({"sinceTime": "yesterday"}, 'parsing time "yesterday"'),
     ],

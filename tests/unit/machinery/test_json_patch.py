@@ -36,6 +36,9 @@ def test_operations(document: Any, patch: Any, expected: Any) -> None:
     assert document == before
 
 
+NINES = "9" * 5000
+
+
 @pytest.mark.parametrize(
     ("document", "operation", "message"),
     [
@@ -68,6 +71,12 @@ def test_operations(document: Any, patch: Any, expected: Any) -> None:
             {"a": [1]},
             {"op": "add", "path": "/a/5", "value": 1},
             "error in add for path: '/a/5': Unable to access invalid index: 5: invalid index referenced",
+        ),
+        (
+            {"a": [1]},
+            {"op": "add", "path": f"/a/{NINES}", "value": 1},
+            f"error in add for path: '/a/{NINES}': value was not a proper array index: '{NINES}': "
+            f'strconv.Atoi: parsing "{NINES}": value out of range',
         ),
         ({"a": 1}, {"op": "test", "path": "/a", "value": 2}, "testing value /a failed: test failed"),
         ({"a": 1}, {"op": "test", "path": "/a", "value": True}, "testing value /a failed: test failed"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from podling.api import autoscaling_v1
+from podling.api.numbers import is_decimal
 from podling.api.request import User
 from podling.api.struct import from_dict, to_dict
 from podling.apiserver.admission.base import CONNECT, DELETE, Attributes
@@ -107,7 +108,7 @@ class Seen:
             elif type_ == "list":
                 found[name] = values
             elif type_ == "ints":
-                found[name] = [int(p) for v in values for p in v.split(",") if p.isdecimal()]
+                found[name] = [int(p) for v in values for p in v.split(",") if is_decimal(p)]
             else:
                 found[name] = values[0]
         return found

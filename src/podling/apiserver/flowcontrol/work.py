@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from podling.api.numbers import NumberError, parse_int
 from podling.apiserver.cache import ResourceCache
 from podling.apiserver.request_info import RequestInfo, truthy
 
@@ -60,8 +61,7 @@ def _list(info: RequestInfo, query: Mapping[str, str], cache: ResourceCache, mos
     count = len(cache.entries)
     if not count:
         return 1
-    text = query.get("limit", "")
-    limit = int(text) if text.isdecimal() else 0
+    limit = _limit(query.get("limit", "0"))
     loaded = min(limit, count) if limit else count
     from_cache = info.verb == "watch" or not (query.get("continue") or query.get("resourceVersionMatch") == "Exact")
     if info.name:
@@ -72,6 +72,14 @@ def _list(info: RequestInfo, query: Mapping[str, str], cache: ResourceCache, mos
     if from_cache:
         size = min(size, _FROM_CACHE)
     return max(1, min(math.ceil(size / _BYTES_PER_SEAT), most))
+
+
+def _limit(text: str) -> int:
+    """What is no number is refused later."""
+    try:
+        return max(parse_int(text), 0)
+    except NumberError:
+        return 0
 
 
 def _write(info: RequestInfo, cache: ResourceCache, most: int) -> Work:

@@ -23,6 +23,7 @@ from yarl import URL
 
 from podling import log
 from podling.api import core_v1, discovery_v1, errors
+from podling.api.numbers import is_decimal
 from podling.apiserver.audit import trail as audit
 from podling.apiserver.core import Core
 from podling.apiserver.handlers.backend import cancelled_with, dial_error, join, refusal
@@ -173,8 +174,8 @@ class Proxy:
 
     def _node(self, name: Name) -> Destination:
         location = self._kubelets.locate(name.name)
-        port = int(name.port) if name.port.isdecimal() else location.port
-        if name.port and not name.port.isdecimal():
+        port = int(name.port) if is_decimal(name.port) else location.port
+        if name.port and not is_decimal(name.port):
             raise errors.bad_request(f"invalid node request {_go(':'.join(name))}")
         secure = location.tls if name.scheme == "https" or (not name.scheme and port == location.port) else None
         return Destination(location.host, port, secure)
@@ -296,7 +297,7 @@ def service_port(service: core_v1.Service, name: Name) -> str:
     ports = (service.spec.ports if service.spec is not None else None) or []
     if not name.port:
         return ports[0].name or "" if len(ports) == 1 else ""
-    if not name.port.isdecimal():
+    if not is_decimal(name.port):
         return name.port
     for port in ports:
         if port.port == int(name.port):
@@ -349,7 +350,7 @@ def proxyable(ip: str) -> None:
 def _port_number(port: str, scheme: str) -> int:
     if not port:
         return 443 if scheme == "https" else 80
-    if not port.isdecimal() or not 0 < int(port) < 65536:
+    if not is_decimal(port) or not 0 < int(port) < 65536:
         raise errors.unavailable(f"error trying to reach service: dial tcp: lookup tcp/{port}: unknown port")
     return int(port)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from podling.api import errors, meta_v1
-from podling.apiserver import listing
+from podling.apiserver import continuation, listing
 from podling.apiserver.answer import Answer
 from podling.apiserver.cache import too_large
 from podling.apiserver.call import Call
@@ -22,9 +22,7 @@ async def get(call: Call) -> Answer:
     query = call.request.query
     version = query.get("resourceVersion") if query else None
     if version:
-        if not version.isdigit():
-            raise errors.bad_request(f'invalid resource version "{version}"')
-        await hub.reach(int(version))
+        await hub.reach(listing.version_of(version))
     elif hub.store.revision > hub.revision:
         await hub.current()
     cache = served.cache
@@ -41,7 +39,9 @@ async def list_(call: Call) -> Answer:
     hub = call.app.hub
     start, revision = "", 0
     if options.continue_:
-        start, revision = listing.decode_continue(options.continue_)
+        start, revision = continuation.decode(options.continue_)
+        if options.resource_version:
+            raise errors.bad_request("specifying resource version is not allowed when using continue")
     elif options.match == "Exact" or (options.match == "" and options.limit and (options.resource_version or 0) > 0):
         revision = options.resource_version or 0
     elif options.resource_version:
@@ -80,14 +80,14 @@ def _now(call: Call, selection: Selection, start: str, limit: int, revision: int
     if matches is None:
         chosen = found[:limit]
         if len(found) > limit:
-            meta.continue_ = listing.encode_continue(chosen[-1].key + "\0", at)
+            meta.continue_ = continuation.encode(chosen[-1].key + "\0", at)
             meta.remaining_item_count = len(found) - limit if not selection.selective else None
         return _page(call, chosen, meta)
     # One more than wanted shows whether there is another page.
     chosen = list(islice((e for e in found if matches(e)), limit + 1))
     if len(chosen) > limit:
         chosen.pop()
-        meta.continue_ = listing.encode_continue(chosen[-1].key + "\0", at)
+        meta.continue_ = continuation.encode(chosen[-1].key + "\0", at)
     return _page(call, chosen, meta)
 
 
@@ -103,7 +103,7 @@ async def _then(call: Call, selection: Selection, start: str, options: ListOptio
         try:
             page = await hub.store.list(prefix, start=position, limit=wanted or None, revision=revision)
         except Compacted:
-            raise (listing.continue_expired(start) if start else listing.list_expired()) from None
+            raise (continuation.expired(start) if start else continuation.list_expired()) from None
         for kv in page.items:
             entry = Entry(kv.key[len(cache.prefix) :], kv.mod_revision, splice(kv.value, kv.mod_revision), cache.codec)
             if selection.matches is not None:
@@ -117,7 +117,7 @@ async def _then(call: Call, selection: Selection, start: str, options: ListOptio
             break
         position = page.items[-1].key + "\0"
     if more:
-        meta.continue_ = listing.encode_continue(chosen[-1].key + "\0", revision)
+        meta.continue_ = continuation.encode(chosen[-1].key + "\0", revision)
         meta.remaining_item_count = page.remaining if not selection.selective else None
     return _page(call, chosen, meta)
 

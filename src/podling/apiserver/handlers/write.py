@@ -12,6 +12,7 @@ import msgspec
 
 from podling.api import errors, names
 from podling.api.errors import FieldError, StatusError
+from podling.api.numbers import NumberError, parse_uint
 from podling.apiserver import body, managed_fields, metadata
 from podling.apiserver.admission.base import CREATE, UPDATE, Attributes
 from podling.apiserver.answer import Answer
@@ -285,10 +286,12 @@ def _check_version(call: Call, version: str | None, entry: Entry) -> None:
     """StatusError 409 if the change is based on another version, 422 if it has to be based on one and is not."""
     info = call.info
     if version and version != "0":
-        if not version.isdigit():
-            body_ = f'Invalid value: "{version}": strconv.ParseUint: parsing "{version}": invalid syntax'
-            finding = FieldError("FieldValueInvalid", "metadata.resourceVersion", body_)
-            raise errors.invalid(call.served.resource.kind, info.group, info.name, [finding])
+        try:
+            parse_uint(version)
+        except NumberError as error:
+            said = f'Invalid value: "{version}": {error}'
+            finding = FieldError("FieldValueInvalid", "metadata.resourceVersion", said)
+            raise errors.invalid(call.served.resource.kind, info.group, info.name, [finding]) from None
         if version != str(entry.revision):
             raise modified(call)
     elif not call.served.strategy.unconditional_update and call.info.verb == "update":

@@ -8,18 +8,21 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-from podling.api import times
+from podling.api import numbers, times
 from podling.machinery.cel.operators import shown, unsigned, whole
-from podling.machinery.cel.types import INT_MAX, INT_MIN, UINT_MAX, Duration, EvaluationError, Timestamp, UInt
+from podling.machinery.cel.types import INT_MAX, INT_MIN, Duration, EvaluationError, Timestamp, UInt
+
+
+def _read(parse: Callable[[str], int], text: str) -> int:
+    try:
+        return parse(text)
+    except numbers.NumberError as error:
+        raise EvaluationError(str(error)) from None
 
 
 def to_int(value: Any) -> int:
     if isinstance(value, str):
-        if not re.fullmatch(r"[+-]?[0-9]+", value):
-            raise EvaluationError(f'strconv.ParseInt: parsing "{value}": invalid syntax')
-        if not INT_MIN <= int(value) <= INT_MAX:
-            raise EvaluationError(f'strconv.ParseInt: parsing "{value}": value out of range')
-        return int(value)
+        return _read(numbers.parse_int, value)
     if isinstance(value, float):
         if math.isnan(value) or not INT_MIN < value < INT_MAX:
             raise EvaluationError("integer overflow")
@@ -33,11 +36,7 @@ def to_int(value: Any) -> int:
 
 def to_uint(value: Any) -> UInt:
     if isinstance(value, str):
-        if not re.fullmatch(r"[0-9]+", value):
-            raise EvaluationError(f'strconv.ParseUint: parsing "{value}": invalid syntax')
-        if int(value) > UINT_MAX:
-            raise EvaluationError(f'strconv.ParseUint: parsing "{value}": value out of range')
-        return UInt(value)
+        return UInt(_read(numbers.parse_uint, value))
     if isinstance(value, float) and (math.isnan(value) or math.isinf(value)):
         raise EvaluationError("unsigned integer overflow")
     return unsigned(int(value))

@@ -32,6 +32,7 @@ async def test_lists_weigh_what_they_load(server: Server) -> None:
     assert of(server, "GET", PATH, most=4) == Work(4)
     assert of(server, "GET", PATH, limit="10") == Work(2)
     assert of(server, "GET", PATH, limit="nonsense") == Work(6)
+    assert of(server, "GET", PATH, limit="9" * 5000) == Work(6)
     assert of(server, "GET", PATH, fieldSelector="metadata.name=a01") == Work(1)
     # What is not answered from the cache alone has to look at more than it gives.
     assert of(server, "GET", PATH, limit="10", **{"continue": "t", "labelSelector": "a=b"}) == Work(3)

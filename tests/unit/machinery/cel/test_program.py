@@ -178,6 +178,7 @@ def test_values(expression: str, value: Any) -> None:
         ("1 % (number - 7)", "modulus by zero"),
         ("9223372036854775807 + number", "integer overflow"),
         ("object.spec + 1", "no such overload: _+_(map, int)"),
+        (f"int('{'9' * 5000}')", f'strconv.ParseInt: parsing "{"9" * 5000}": value out of range'),
         ("int(text)", 'strconv.ParseInt: parsing "hello": invalid syntax'),
         (
             "quantity(text)",

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from podling.api import batch_v1, core_v1, names, times
+from podling.api.numbers import NumberError, atoi
 from podling.apiserver.resources import printing
 from podling.apiserver.resources.batch import job
 from podling.apiserver.resources.podspec import warnings
@@ -187,10 +188,12 @@ def schedule_problem(schedule: str) -> str:
 
 def _item_problem(item: str, first: int, last: int, words: tuple[str, ...]) -> str:
     span, slash, step = item.partition("/")
-    if slash and (not step.isdecimal() or int(step) == 0):
-        if step.isdecimal():
-            return f"step of range should be a positive number: {item}"
-        return f'failed to parse int from {step}: strconv.Atoi: parsing "{step}": invalid syntax'
+    if slash:
+        try:
+            if atoi(step) == 0:
+                return f"step of range should be a positive number: {item}"
+        except NumberError as error:
+            return f"failed to parse int from {step}: {error}"
     if span in ("*", "?"):
         return ""
     low, dash, high = span.partition("-")
@@ -198,10 +201,11 @@ def _item_problem(item: str, first: int, last: int, words: tuple[str, ...]) -> s
     for text in (low, high) if dash else (low,):
         if text.lower() in words:
             numbers.append(words.index(text.lower()) + first)
-        elif text.isdecimal():
-            numbers.append(int(text))
         else:
-            return f'failed to parse int from {text}: strconv.Atoi: parsing "{text}": invalid syntax'
+            try:
+                numbers.append(atoi(text))
+            except NumberError as error:
+                return f"failed to parse int from {text}: {error}"
     if numbers[0] < first:
         return f"beginning of range ({numbers[0]}) below minimum ({first}): {item}"
     if numbers[-1] > last:

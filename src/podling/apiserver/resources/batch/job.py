@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from podling.api import batch_v1, core_v1, meta_v1, names, selectors, times
+from podling.api.numbers import is_decimal
 from podling.api.struct import clone
 from podling.apiserver.resources import printing, workloads
 from podling.apiserver.resources.podspec import defaults, warnings
@@ -333,7 +334,7 @@ def count_indexes(text: str, completions: int) -> int:
             raise ValueError(f"the fragment {quote(interval)} violates the requirement that {rule}")
         first = before = last
         for position, part in enumerate(parts):
-            if not (part.isascii() and part.isdecimal()):
+            if not is_decimal(part):
                 raise ValueError(f"cannot convert string to integer for index: {quote(part)}")
             if int(part) >= completions:
                 raise ValueError(f"too large index: {quote(part)}")

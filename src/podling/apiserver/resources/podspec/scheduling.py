@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from podling.api import core_v1, meta_v1, names
+from podling.api.numbers import is_decimal
 from podling.machinery.validation import (
     Findings,
     Path,
@@ -185,7 +186,7 @@ def _toleration(toleration: core_v1.Toleration, path: Path) -> Findings:
     elif operator in ("Gt", "Lt"):
         if problems := names.label_value(value):
             found.append(invalid(path.child("operator"), value, ";".join(problems)))
-        elif not value.lstrip("-").isdecimal() or str(int(value)) != value:
+        elif not is_decimal(value.removeprefix("-")) or str(int(value)) != value:
             detail = "must be a valid decimal integer in canonical form"
             found.append(invalid(path.child("value"), value, detail))
     else:

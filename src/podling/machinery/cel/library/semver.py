@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from podling.api.numbers import is_decimal
 from podling.machinery.cel.functions import Functions, declare
 from podling.machinery.cel.library.attempt import attempt, compare
 from podling.machinery.cel.types import (
@@ -25,7 +26,7 @@ class Semver(Opaque):
     def __init__(self, numbers: tuple[int, int, int], pre: str) -> None:
         self.numbers = numbers
         # Without a pre-release comes after all with one; numbers come before words.
-        identifiers = [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in pre.split(".")] if pre else []
+        identifiers = [(0, int(p), "") if is_decimal(p) else (1, 0, p) for p in pre.split(".")] if pre else []
         self.key = (*numbers, not pre, identifiers)
 
     def __eq__(self, other: object) -> bool:

@@ -89,6 +89,9 @@ def test_what_was_wrong_before_may_stay() -> None:
     assert CRON.update(alone, HELLO) == [f'spec.schedule: Invalid value: "TZ=UTC 0 0 * * *": {NO_ZONE}']
 
 
+NINES = "9" * 5000
+
+
 @pytest.mark.parametrize(
     ("schedule", "problem"),
     [
@@ -101,6 +104,8 @@ def test_what_was_wrong_before_may_stay() -> None:
         ("5-1 * * * *", "beginning of range (5) beyond end of range (1): 5-1"),
         ("*/0 * * * *", "step of range should be a positive number: */0"),
         ("a * * * *", 'failed to parse int from a: strconv.Atoi: parsing "a": invalid syntax'),
+        ("*/\u0663 * * * *", 'failed to parse int from \u0663: strconv.Atoi: parsing "\u0663": invalid syntax'),
+        (f"{NINES} * * * *", f'failed to parse int from {NINES}: strconv.Atoi: parsing "{NINES}": value out of range'),
     ],
 )
 def test_schedules(schedule: str, problem: str) -> None:
