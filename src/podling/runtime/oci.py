@@ -508,7 +508,10 @@ class OciRuntime(Containers):
 
     async def exec_sync(self, container_id: str, argv: tuple[str, ...], timeout: float | None) -> ExecResult:
         record = self._running(container_id)
-        return await execs.run_sync(self._oci, self._layout.bundle(record.id), record.id, argv, timeout)
+        try:
+            return await execs.run_sync(self._oci, self._layout.bundle(record.id), record.id, argv, timeout)
+        except OSError as error:
+            raise RuntimeFailure(f"failed to exec in container: {system_text(error)}") from error
 
     async def exec(self, container_id: str, argv: tuple[str, ...], *, tty: bool, streams: Streams) -> int:
         record = self._running(container_id)

@@ -56,7 +56,8 @@ class Child:
 
     def _reap(self) -> None:
         if self._code is None:
-            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+            # By its pid, which is its own until now: waiting for a pidfd that an event loop has watched does not wait.
+            result = os.waitid(os.P_PID, self.pid, os.WEXITED)
             assert result is not None
             self._code = result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
             os.close(self._pidfd)
