@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from podling.apiserver.admission.webhooks_client import broken, explain
 from podling.client.kubeconfig import Config
 
 if TYPE_CHECKING:
@@ -76,10 +77,8 @@ class RemoteReview:
                     text = data[:1024].decode("utf-8", "replace").strip() or "unknown"
                     why = f'an error on the server ("{text}") has prevented the request from succeeding'
                     raise ReviewFailure(why, again=answer.status in _AGAIN or "Retry-After" in answer.headers)
-        except (aiohttp.ServerDisconnectedError, ConnectionResetError) as error:
-            raise ReviewFailure(f'Post "{server}": {error or "EOF"}', again=True) from None
         except (aiohttp.ClientError, OSError) as error:
-            raise ReviewFailure(f'Post "{server}": {error}') from None
+            raise ReviewFailure(f'Post "{server}": {explain(error)}', again=broken(error)) from None
         return _status(data)
 
     def _token(self) -> str:

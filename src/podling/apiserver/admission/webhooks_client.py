@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import errno
 import hashlib
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from podling.client.kubeconfig import Config
 
 LOG = log.get(__name__)
+
+#: How often a call is made at most, as long as connections break that had been there.
+ATTEMPTS = 4
 
 #: What an answer may be at most, in bytes.
 MAX_ANSWER = 16 * 1024 * 1024
@@ -89,7 +94,7 @@ class Caller:
         }
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        for attempt in (0, 1):
+        for left in reversed(range(ATTEMPTS)):
             try:
                 async with self._client().post(
                     url, data=body, headers=headers, ssl=context, server_hostname=name or None, allow_redirects=False
@@ -102,9 +107,9 @@ class Caller:
                     if not 200 <= answer.status < 300:
                         raise CallFailure(refused(answer.status, data))
                     return data
-            except (aiohttp.ServerDisconnectedError, ConnectionResetError):
-                # A kept connection may have been closed since it was last used.
-                if attempt:
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError) as error:
+                # A kept connection may have broken since it was last used, and so may others that were kept with it.
+                if not left or not broken(error):
                     raise
         raise AssertionError("unreachable")
 
@@ -230,6 +235,13 @@ def _seconds(timeout: float) -> str:
     return f"{max(1, round(timeout))}s"
 
 
+def broken(error: BaseException) -> bool:
+    """Whether a connection ended that had been there. One that could not be made is something else."""
+    if type(error).__name__ == "ServerDisconnectedError":
+        return True
+    return not hasattr(error, "os_error") and getattr(error, "errno", None) in (errno.ECONNRESET, errno.EPIPE)
+
+
 def explain(error: BaseException) -> str:
     """An error of the connection as Go's client words it."""
     if isinstance(error, NoPlace):
@@ -237,18 +249,18 @@ def explain(error: BaseException) -> str:
     cause: BaseException = getattr(error, "os_error", None) or error
     certificate = getattr(error, "certificate_error", None) or cause
     host, port = getattr(error, "host", None), getattr(error, "port", None)
-    where = f"dial tcp {host}:{port}: " if host else ""
+    where = f"dial tcp {host}:{port}: connect: " if host else "read: "
     if isinstance(certificate, ssl.SSLCertVerificationError):
         return f"tls: failed to verify certificate: x509: {_certificate(certificate)}"
     if isinstance(cause, ssl.SSLError):
         return f"remote error: tls: {cause.reason or cause}"
-    if isinstance(cause, ConnectionRefusedError) or getattr(cause, "errno", None) == 111:
-        return f"{where}connect: connection refused"
     if isinstance(cause, socket.gaierror):
         return f"dial tcp: lookup {host}: no such host"
     if type(error).__name__ == "ServerDisconnectedError":
         return "EOF"
-    return f"{where}{getattr(cause, 'strerror', None) or cause}"
+    if number := getattr(cause, "errno", None):
+        return f"{where}{os.strerror(number).lower()}"
+    return str(cause)
 
 
 def _certificate(error: ssl.SSLCertVerificationError) -> str:
