@@ -34,7 +34,7 @@ class Front:
         """(name, groups) of who asks; None if nobody known."""
         subject = {key: value for part in (certificate or {}).get("subject", ()) for key, value in part}
         if certificate and (not self.names or subject.get("commonName") in self.names):
-            return headers.get(self.user), headers.get_all(self.group) or []
+            return headers.get(self.user), [*(headers.get_all(self.group) or []), "system:authenticated"]
         kind, _, token = headers.get("Authorization", "").partition(" ")
         if kind != "Bearer":
             return None

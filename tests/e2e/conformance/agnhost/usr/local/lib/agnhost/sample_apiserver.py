@@ -8,6 +8,7 @@ import datetime
 import json
 import queue
 import threading
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -244,8 +245,19 @@ def merged(old, patch):
     return new
 
 
+def opened(url):
+    """What is in the store, which may still be starting."""
+    for left in reversed(range(50)):
+        try:
+            return Flunders(url)
+        except urllib.error.URLError:
+            if not left:
+                raise
+            time.sleep(0.2)
+
+
 def run(options):
-    Extension.flunders = Flunders(options.store)
+    Extension.flunders = opened(options.store)
     Extension.front = delegation.Front()
     print("serving", flush=True)
     serve(options.port, Extension, tls=True, wait=True, clients=Extension.front.authorities)
