@@ -6,15 +6,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from podling.apiserver.admission.webhooks_client import broken, explain
+from podling.apiserver.kubeconfig_server import KubeconfigServer
 from podling.client.kubeconfig import Config
-
-if TYPE_CHECKING:
-    import aiohttp
 
 ATTEMPTS = 5
 FACTOR = 1.5
@@ -37,9 +35,8 @@ class RemoteReview:
     """`close` when done."""
 
     def __init__(self, config: Config, *, backoff: float = BACKOFF) -> None:
-        self._config = config
+        self._server = KubeconfigServer(config)
         self._backoff = backoff
-        self._session: aiohttp.ClientSession | None = None
 
     async def ask(self, review: dict[str, Any], timeout: float = TIMEOUT) -> dict[str, Any]:
         """The `status` of the answer. Raises ReviewFailure."""
@@ -57,17 +54,14 @@ class RemoteReview:
                     wait *= FACTOR
                 return await self._post(body)
         except TimeoutError:
-            raise ReviewFailure(f'Post "{self._config.server}": context deadline exceeded') from None
+            raise ReviewFailure(f'Post "{self._server.url}": context deadline exceeded') from None
 
     async def _post(self, body: bytes) -> dict[str, Any]:
         import aiohttp
 
-        server = self._config.server
-        headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if token := self._token():
-            headers["Authorization"] = f"Bearer {token}"
+        server = self._server.url
         try:
-            async with self._open().post(server, data=body, headers=headers, allow_redirects=False) as answer:
+            async with self._server.post(body) as answer:
                 data = b""
                 while not answer.content.at_eof():
                     data += await answer.content.read(MAX_ANSWER)
@@ -81,34 +75,8 @@ class RemoteReview:
             raise ReviewFailure(f'Post "{server}": {explain(error)}', again=broken(error)) from None
         return _status(data)
 
-    def _token(self) -> str:
-        if not self._config.token_file:
-            return self._config.token
-        try:
-            # Read anew each time: such tokens are renewed.
-            with open(self._config.token_file) as file:
-                return file.read().strip()
-        except OSError as error:
-            raise ReviewFailure(f"{self._config.token_file} can't be read: {error.strerror}") from None
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            import aiohttp
-
-            from podling.client.http import ssl_context
-
-            context = ssl_context(self._config)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=context if context is not None else True, limit=0),
-                timeout=aiohttp.ClientTimeout(total=None),
-                trust_env=False,
-            )
-        return self._session
-
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._server.close()
 
 
 def _status(data: bytes) -> dict[str, Any]:
