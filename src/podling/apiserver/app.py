@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-from podling import log
+from podling import clock, log
 from podling.api import errors, meta_v1, registry
 from podling.api.errors import StatusError
 from podling.api.registry import Resource
@@ -17,6 +17,7 @@ from podling.api.request import LOOPBACK, Request, Response, User
 from podling.apiserver.admission.base import Chain
 from podling.apiserver.answer import Answer
 from podling.apiserver.audit.trail import current as audit_trail
+from podling.apiserver.authn import metrics as authn_metrics
 from podling.apiserver.authz.attributes import Attributes, Authorize
 from podling.apiserver.call import Call
 from podling.apiserver.core import Admission, Core, asked
@@ -128,10 +129,16 @@ class ApiServer(Core):
         """Who sent these headers over a connection with this certificate. StatusError 401."""
         if self.authenticator is None:
             return ANONYMOUS
-        user = await self.authenticator(headers, certificate, path)
-        if user is None:
-            raise errors.unauthorized()
-        return user
+        began, result, name = clock.real_seconds(), authn_metrics.ERROR, ""
+        try:
+            user = await self.authenticator(headers, certificate, path)
+            if user is None:
+                result = authn_metrics.FAILURE
+                raise errors.unauthorized()
+            result, name = authn_metrics.SUCCESS, user.name
+            return user
+        finally:
+            authn_metrics.attempted(result, clock.real_seconds() - began, name)
 
     def remote(self, info: RequestInfo) -> Any:
         """Which other server a request is for, None if it is for this one."""

@@ -19,6 +19,7 @@ from podling.apiserver import served as serving
 from podling.apiserver.admission.attributes import Attributes as Write
 from podling.apiserver.answer import Answer
 from podling.apiserver.audit.trail import current as audit_trail
+from podling.apiserver.authz import metrics
 from podling.apiserver.authz.attributes import Attributes, Authorize, Decision, refusal
 from podling.apiserver.cache import WatchCache
 from podling.apiserver.request_info import RequestInfo
@@ -161,21 +162,22 @@ class Core(ABC):
         """StatusError 403 unless `user` may do it. What to wait for, if that is not decided from memory."""
         if self.authorizer is None:
             return None
-        attributes = asked(user, info)
+        attributes, began = asked(user, info), clock.real_seconds()
         decision = self.authorizer(attributes)
         if not isinstance(decision, Decision):
-            return self._allowed(attributes, decision)
-        self._judge(attributes, decision)
+            return self._allowed(attributes, decision, began)
+        self._judge(attributes, decision, began)
         return None
 
-    def _judge(self, attributes: Attributes, decision: Decision) -> None:
+    def _judge(self, attributes: Attributes, decision: Decision, began: float) -> None:
+        metrics.attempted(decision.allowed, decision.denied, decision.error, clock.real_seconds() - began)
         if self.auditor is not None and (trail := audit_trail()) is not None:
             trail.authorized(decision.allowed, decision.reason)
         if not decision.allowed:
             raise refusal(attributes, decision)
 
-    async def _allowed(self, attributes: Attributes, pending: Awaitable[Decision]) -> None:
-        self._judge(attributes, await pending)
+    async def _allowed(self, attributes: Attributes, pending: Awaitable[Decision], began: float) -> None:
+        self._judge(attributes, await pending, began)
 
 
 def asked(user: User, info: RequestInfo) -> Attributes:

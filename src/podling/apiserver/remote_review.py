@@ -26,9 +26,10 @@ _AGAIN = frozenset((429, 500, 504))
 class ReviewFailure(Exception):
     """There is no answer; the text says why."""
 
-    def __init__(self, text: str, *, again: bool = False) -> None:
+    def __init__(self, text: str, *, again: bool = False, timed_out: bool = False) -> None:
         super().__init__(text)
         self.again = again
+        self.timed_out = timed_out
 
 
 class RemoteReview:
@@ -54,7 +55,7 @@ class RemoteReview:
                     wait *= FACTOR
                 return await self._post(body)
         except TimeoutError:
-            raise ReviewFailure(f'Post "{self._server.url}": context deadline exceeded') from None
+            raise ReviewFailure(f'Post "{self._server.url}": context deadline exceeded', timed_out=True) from None
 
     async def _post(self, body: bytes) -> dict[str, Any]:
         import aiohttp

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from podling import clock
 from podling.api.request import User
+from podling.apiserver.authn import metrics
 from podling.apiserver.authn.names import AUTHENTICATED, CREDENTIAL_ID
 
 #: Subject attribute for the user's uid (k8s.io/apimachinery pkg/apis/asn1).
@@ -19,8 +20,10 @@ def user_of(der: bytes) -> User | None:
     A connection outlives its handshake: so the validity is looked at on every request.
     """
     user, begins, ends = _parsed(der)
-    if user is None or not begins <= clock.now().timestamp() <= ends:
+    now = clock.now().timestamp()
+    if user is None or not begins <= now <= ends:
         return None
+    metrics.certificate(ends - now)
     return user
 
 

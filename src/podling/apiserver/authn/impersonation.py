@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from podling import clock
 from podling.api import errors
 from podling.api import names as naming
 from podling.api.request import User
-from podling.apiserver.authn import names
+from podling.apiserver.authn import metrics, names
 from podling.apiserver.authz.attributes import Attributes, Authorize, forbidden, quoted, settled
 from podling.machinery import validation
 
@@ -72,6 +73,7 @@ class Impersonation:
         wanted = read(headers)
         if wanted is None:
             return user, ""
+        began = clock.real_seconds()
         first: errors.StatusError | None = None
         for index in self._order(user):
             if index < _OLD and not MODES[index].applies(wanted, user):
@@ -82,7 +84,10 @@ class Impersonation:
                 first = first or error
                 continue
             self._remember(user.name, index)
-            return found, "" if index == _OLD else f"impersonate:{MODES[index].name}"
+            mode = "legacy" if index == _OLD else MODES[index].name
+            metrics.impersonated(mode, clock.real_seconds() - began)
+            return found, "" if index == _OLD else f"impersonate:{mode}"
+        metrics.impersonated("", clock.real_seconds() - began)
         assert first is not None
         raise first
 

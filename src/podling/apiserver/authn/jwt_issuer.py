@@ -6,6 +6,7 @@ against what the issuer's keys are. Source: k8s.io/apiserver plugin/pkg/authenti
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from typing import Any
 
 from podling import clock
 from podling.api.request import User
-from podling.apiserver.authn import jwt_rules
+from podling.apiserver.authn import jwt_rules, metrics
 from podling.apiserver.authn.authentication_config import Jwt
 from podling.apiserver.authn.jwt_keys import Keys, KeysError
 from podling.apiserver.authn.tokens import TokenError
@@ -42,6 +43,7 @@ class JwtIssuer:
         #: Of the issuers of distributed claims.
         self._others: dict[str, Keys] = {}
         self._verified: Expiring[str, User] = Expiring(4096)
+        self._hash = f"sha256:{hashlib.sha256(issuer.url.encode()).hexdigest()}"
 
     async def close(self) -> None:
         for keys in (self._keys, *self._others.values()):
@@ -54,15 +56,20 @@ class JwtIssuer:
             parsed = _parse(token)
             if parsed is None or parsed[1].get("iss") != self.config.issuer.url:
                 return None
-            header, claims = parsed
-            await self._verify(token, header, claims, self._keys)
-            if self.config.claim_mappings.groups.claim and "_claim_names" in claims:
-                claims = await self._expanded(claims)
-            user = jwt_rules.user_of(self.config, claims)
-            left = claims["exp"] - clock.now().timestamp()
-            self._verified.put(token, user, min(KEPT, left))
+            with metrics.judging_jwt(self._hash):
+                user = await self._judge(token, *parsed)
         shared = tuple(a for a in audiences if a in self._audiences)
         return (user, shared) if shared else None
+
+    async def _judge(self, token: str, header: dict[str, Any], claims: dict[str, Any]) -> User:
+        """The user, who is remembered for a while. Raises TokenError."""
+        await self._verify(token, header, claims, self._keys)
+        if self.config.claim_mappings.groups.claim and "_claim_names" in claims:
+            claims = await self._expanded(claims)
+        user = jwt_rules.user_of(self.config, claims)
+        left = claims["exp"] - clock.now().timestamp()
+        self._verified.put(token, user, min(KEPT, left))
+        return user
 
     async def _expanded(self, claims: dict[str, Any]) -> dict[str, Any]:
         """With the groups, if the token says where they are. Raises TokenError."""

@@ -18,9 +18,10 @@ from podling.api import authentication_v1, core_v1, errors, times
 from podling.api.errors import FieldError
 from podling.api.request import User
 from podling.apiserver.audit.trail import current as audit_trail
-from podling.apiserver.authn import names
+from podling.apiserver.authn import metrics, names
 from podling.apiserver.authn.certificates import with_authenticated
 from podling.apiserver.authn.lookup import Lookup
+from podling.apiserver.authn.metrics import CACHE
 from podling.apiserver.authn.service_account_keys import VerificationKey, discovery, jwks, load_private
 
 DEFAULT_ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -238,10 +239,14 @@ class TokenValidator:
         Raises InvalidToken.
         """
         claims = self._verified.get(token)
-        if claims is None:
+        if claims is not None:
+            CACHE.hit()
+        else:
             claims = self._verify(token)
             if claims is None:
                 return None
+            CACHE.missed()
+            CACHE.fetched(good=True)
             self._verified[token] = claims
             if len(self._verified) > _VERIFIED_KEPT:
                 self._verified.popitem(last=False)
@@ -275,6 +280,8 @@ class TokenValidator:
             except jwt.PyJWTError:
                 continue
             return claims
+        CACHE.missed()
+        CACHE.fetched(good=False)
         raise InvalidToken("invalid signature")
 
     def _bound(self, claims: dict[str, Any]) -> User:
@@ -284,7 +291,6 @@ class TokenValidator:
         if now.timestamp() < claims.get("nbf", 0) - LEEWAY.total_seconds():
             raise InvalidToken("service account token is not valid yet")
         private = claims.get("kubernetes.io") or {}
-        _note_staleness(claims, now.timestamp())
         namespace = private.get("namespace", "")
         account = private.get("serviceaccount") or {}
         name, uid = account.get("name", ""), account.get("uid", "")
@@ -304,6 +310,7 @@ class TokenValidator:
                 extra[names.NODE_NAME] = (ref["name"],)
                 if ref.get("uid"):
                     extra[names.NODE_UID] = (ref["uid"],)
+        _note_staleness(claims, now.timestamp())
         groups = with_authenticated(names.account_groups(namespace))
         return User(names.account_user(namespace, name), groups, uid, extra)
 
@@ -346,6 +353,8 @@ class TokenValidator:
                 f"'{_INVALID_SINCE}' label from the secret to temporarily allow use of this token"
             )
         self._account(namespace, name, uid)
+        metrics.LEGACY_TOKENS.add()
+        metrics.MANUAL_TOKENS.add()
         return User(names.account_user(namespace, name), with_authenticated(names.account_groups(namespace)), uid)
 
 
@@ -372,8 +381,14 @@ def _go_list(values: Sequence[str]) -> str:
 
 
 def _note_staleness(claims: Mapping[str, Any], now: float) -> None:
-    """Who uses a token after the time at which it should have been renewed stands in the audit log."""
+    """Who uses a token after the time at which it should have been renewed is counted, and stands in the audit log."""
     after = (claims.get("kubernetes.io") or {}).get("warnafter")
-    if after and now > after and (trail := audit_trail()) is not None:
+    if not after:
+        return
+    if now <= after:
+        metrics.VALID_TOKENS.add()
+        return
+    metrics.STALE_TOKENS.add()
+    if (trail := audit_trail()) is not None:
         text = f"subject: {claims.get('sub', '')}, seconds after warning threshold: {now - after:.0f}"
         trail.annotate({STALE_TOKEN: text})

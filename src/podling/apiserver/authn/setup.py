@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from podling import log
+from podling.apiserver.authn import metrics
 from podling.apiserver.authn.authenticator import PUBLIC_PATHS, Anonymous, Authenticator
 from podling.apiserver.authn.lookup import Lookup
 from podling.apiserver.authn.service_accounts import TokenValidator
@@ -97,12 +98,14 @@ class Authentication:
             try:
                 config = authentication_check.load(path, self._disallowed)
             except ValueError as error:
+                metrics.reloaded(good=False)
                 LOG.error("the authentication configuration is not taken over: %s", error)
                 continue
             before = self._issuers
             self._use(config)
             for issuer in before:
                 await issuer.close()
+            metrics.reloaded(good=True)
             LOG.info("reloaded authentication config")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from podling import log
 from podling.api.request import User
+from podling.apiserver.authn.metrics import CACHE
 from podling.apiserver.authn.tokens import TokenError
 from podling.apiserver.expiring import Expiring
 from podling.apiserver.remote_review import RemoteReview, ReviewFailure
@@ -42,13 +43,20 @@ class TokenWebhook:
         # Tokens are not kept themselves: what is in memory must not be worth stealing.
         key = hashlib.sha256("\0".join((token, *audiences)).encode()).digest()
         known = self._known.get(key)
-        if known is None:
+        if known is not None:
+            CACHE.hit()
+        else:
+            CACHE.missed()
             task = self._asking.get(key)
             if task is None:
                 task = self._asking[key] = asyncio.create_task(self._ask(key, token, audiences))
                 task.add_done_callback(lambda _: self._asking.pop(key, None))
-            # Whoever goes away in between leaves the answer to the others.
-            known = await asyncio.shield(task)
+            CACHE.blocked.value += 1
+            try:
+                # Whoever goes away in between leaves the answer to the others.
+                known = await asyncio.shield(task)
+            finally:
+                CACHE.blocked.value -= 1
         if not isinstance(known, str):
             return known
         if known:
@@ -63,11 +71,16 @@ class TokenWebhook:
             "spec": {"token": token, "audiences": list(audiences)},
             "status": {"user": {}},
         }
+        CACHE.fetching.value += 1
         try:
             status = await self._remote.ask(review)
         except ReviewFailure as error:
+            CACHE.fetched(good=False)
             LOG.error("Failed to make webhook authenticator request: %s", error)
             return str(error)
+        finally:
+            CACHE.fetching.value -= 1
+        CACHE.fetched(good=True)
         known = self._judge(status, audiences)
         if not isinstance(known, str) or not known:
             self._known.put(key, known, self._seconds)

@@ -7,6 +7,7 @@ from typing import Any
 
 from podling.api import certificates_v1, core_v1, rbac_v1, resource_v1, storage_v1
 from podling.api.request import User
+from podling.apiserver.authz import metrics
 from podling.apiserver.authz.attributes import NO_OPINION, Attributes, Authorize, Decision, Verdict
 from podling.apiserver.authz.node import NodeAuthorizer
 from podling.apiserver.authz.rbac import Rbac, RulesOfUser
@@ -14,6 +15,7 @@ from podling.apiserver.authz.rbac import Rbac, RulesOfUser
 MASTERS = "system:masters"
 
 _ALLOWED = Decision(True)
+_NODE_ALLOWS, _RBAC_ALLOWS = metrics.allowing("Node"), metrics.allowing("RBAC")
 #: The rules that allow everything.
 ALL = (
     rbac_v1.PolicyRule(verbs=["*"], api_groups=["*"], resources=["*"]),
@@ -64,9 +66,13 @@ class Authorizer:
             return self._others(attributes)
         node = self.node.authorize(attributes)
         if node.allowed:
+            _NODE_ALLOWS.value += 1
             return node
         rbac = self.rbac.authorize(attributes)
-        if rbac.allowed or not node.reason:
+        if rbac.allowed:
+            _RBAC_ALLOWS.value += 1
+            return rbac
+        if not node.reason:
             return rbac
         return Decision(False, "\n".join(r for r in (node.reason, rbac.reason) if r), rbac.error)
 

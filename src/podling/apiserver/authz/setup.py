@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable
 
 from podling import log
-from podling.apiserver.authz.attributes import Authorize, Decision
+from podling.apiserver.authz import metrics
+from podling.apiserver.authz.attributes import Attributes, Authorize, Decision, Verdict
 from podling.apiserver.authz.authorization_config import (
     AuthorizerConfig,
     Configuration,
@@ -53,7 +55,7 @@ class Modes:
 
     def _use(self, config: Configuration) -> None:
         webhooks: list[WebhookAuthorizer] = []
-        members = [self._member(a, webhooks) for a in config.authorizers]
+        members = [counted(self._member(a, webhooks), a) for a in config.authorizers]
         self._webhooks = webhooks
         self._base.use(Union(members).authorize, [a.type for a in config.authorizers])
 
@@ -74,7 +76,7 @@ class Modes:
 
         assert config.webhook is not None
         remote = RemoteReview(kubeconfig.load(config.webhook.connection_info.kube_config_file))
-        webhook = WebhookAuthorizer(config.webhook, remote)
+        webhook = WebhookAuthorizer(config.webhook, remote, name=config.name)
         webhooks.append(webhook)
         return webhook.authorize
 
@@ -90,11 +92,34 @@ class Modes:
                 _check_reload(config)
                 self._use(config)
             except (OSError, ValueError, OptionError) as error:
+                metrics.reloaded(good=False)
                 LOG.error("the authorization configuration is not taken over: %s", error)
                 continue
             for webhook in before:
                 await webhook.close()
+            metrics.reloaded(good=True)
             LOG.info("reloaded authz config")
+
+
+def counted(authorize: Authorize, config: AuthorizerConfig) -> Authorize:
+    """An authorizer whose decisions are counted, but for those that leave it to others."""
+    allowed, denied = metrics.allowing(config.type, config.name), metrics.denying(config.type, config.name)
+
+    def count(decision: Decision) -> Decision:
+        if decision.allowed:
+            allowed.value += 1
+        elif decision.denied:
+            denied.value += 1
+        return decision
+
+    async def later(pending: Awaitable[Decision]) -> Decision:
+        return count(await pending)
+
+    def judge(attributes: Attributes) -> Verdict:
+        verdict = authorize(attributes)
+        return count(verdict) if isinstance(verdict, Decision) else later(verdict)
+
+    return judge
 
 
 def _check_reload(config: Configuration) -> None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from podling import log
+from podling import clock, log
 from podling.api import selectors
+from podling.apiserver.authz import metrics
 from podling.apiserver.authz.attributes import NO_OPINION, Attributes, Decision, Verdict
 from podling.apiserver.authz.authorization_config import Webhook, seconds
 from podling.apiserver.expiring import Expiring
@@ -32,8 +33,9 @@ _LABEL_OPERATORS = {
 class WebhookAuthorizer:
     """Asks `remote` as `config` says. `close` when done."""
 
-    def __init__(self, config: Webhook, remote: RemoteReview) -> None:
+    def __init__(self, config: Webhook, remote: RemoteReview, *, name: str = "webhook") -> None:
         self._config = config
+        self._name = name
         self._remote = remote
         self._timeout = seconds(config.timeout)
         self._allowed = seconds(config.authorized_ttl) if config.cache_authorized_requests else 0.0
@@ -57,7 +59,10 @@ class WebhookAuthorizer:
             from podling.apiserver.authz import webhook_conditions
 
             try:
-                if not webhook_conditions.match(self._conditions, conditions_view(spec)):
+                with metrics.matching(self._name):
+                    matches = webhook_conditions.match(self._conditions, conditions_view(spec))
+                if not matches:
+                    metrics.CONDITION_EXCLUSIONS.add(self._name, "Webhook")
                     return NO_OPINION
             except webhook_conditions.ConditionError as error:
                 return self._failed(str(error))
@@ -85,11 +90,15 @@ class WebhookAuthorizer:
             "spec": {k: v for k, v in wire.items() if v is not None},
             "status": {"allowed": False},
         }
+        began, open_ = clock.real_seconds(), self._config.failure_policy != "Deny"
         try:
             status = await self._remote.ask(review, self._timeout)
         except ReviewFailure as error:
+            result = "timeout" if error.timed_out else "error"
+            metrics.asked(self._name, result, clock.real_seconds() - began, open_=open_)
             LOG.error("Failed to make webhook authorizer request: %s", error)
             return self._failed(str(error))
+        metrics.asked(self._name, "success", clock.real_seconds() - began, open_=False)
         decision = judged(status)
         if len(key) - _fixed(attributes) < MAX_KEPT:
             self._known.put(key, decision, self._allowed if status.get("allowed") is True else self._refused)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from podling import clock
-from podling.apiserver.encryption.metrics import IDENTITY
+from podling.apiserver.identity import IDENTITY
 from podling.metrics import PROCESS, exponential
 
 _PREFIX = "apiserver_envelope_encryption_"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from podling import clock
+from podling.apiserver.identity import IDENTITY
 from podling.metrics import PROCESS, exponential
 
 DURATIONS = PROCESS.histogram(
@@ -35,9 +34,6 @@ LAST_RELOAD = PROCESS.gauge(
     "apiserver identity.",
     ("status", "apiserver_id_hash"),
 )
-
-#: Who this server is, in metrics of keys.
-IDENTITY = f"sha256:{hashlib.sha256(b'kube-apiserver').hexdigest()}"
 
 
 def reloaded(status: str) -> None:
