@@ -127,6 +127,9 @@ class Histogram:
 
     def lines(self) -> Iterable[str]:
         for labels, series in self._series.items():
+            if labels and not any(series.counts):
+                # Kept by who will observe, but nothing has been observed yet.
+                continue
             total = 0
             for bound, count in zip((*self.buckets, float("inf")), series.counts, strict=True):
                 total += count

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from podling import clock
@@ -14,6 +17,25 @@ if TYPE_CHECKING:
     from podling.apiserver.metrics import Kind
     from podling.apiserver.request_info import RequestInfo
     from podling.metrics import Cell
+
+
+_current: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+
+
+def begin(exchange: Exchange) -> None:
+    """It is the current one of this task from now on."""
+    _current.set(exchange)
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """The time of the block is a webhook's, and not this server's work."""
+    exchange, began = _current.get(), clock.real_seconds()
+    try:
+        yield
+    finally:
+        if exchange is not None:
+            exchange.waited += clock.real_seconds() - began
 
 
 class Exchange:

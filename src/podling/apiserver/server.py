@@ -27,7 +27,7 @@ from podling.apiserver.app import ApiServer, not_allowed
 from podling.apiserver.audit import trail as audit
 from podling.apiserver.authn.names import wants_another
 from podling.apiserver.connection import Connection, Server, Written
-from podling.apiserver.exchange import Exchange
+from podling.apiserver.exchange import Exchange, begin
 from podling.apiserver.flowcontrol.limiter import Limiter, TooMany
 from podling.apiserver.lifecycle import InFlight, end_watches, exempt, long_running, timed_out, timeout_of
 from podling.apiserver.negotiate import PLAIN, STREAMS, Media, negotiate, of_failure, wants_gzip, wants_pretty
@@ -140,6 +140,7 @@ class HttpServer:
         exchange = Exchange(unquote(target) if "%" in target else target, cast(dict[str, str], http.headers))
         connection = cast(Connection, http.protocol)
         connection.exchange = exchange
+        begin(exchange)
         try:
             if self._closing and not exempt(exchange.path):
                 return self._refuse(http)
@@ -245,9 +246,10 @@ class HttpServer:
             seconds = exchange.flight.seconds if exchange.flight is not None else self._flights.limit
             # A quarter of its time may pass in queues.
             await self._limiter.wait(ticket, seconds / 4, connection.on_lost)
-            exchange.waited = asyncio.get_running_loop().time() - began
+            waited = asyncio.get_running_loop().time() - began
+            exchange.waited += waited
             if exchange.trail is not None:
-                exchange.trail.latency.spent("apf-queue-wait", exchange.waited)
+                exchange.trail.latency.spent("apf-queue-wait", waited)
         exchange.ticket = ticket
 
     def _leave(self, exchange: Exchange) -> None:

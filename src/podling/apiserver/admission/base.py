@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from podling import clock
+from podling.api.errors import StatusError
 from podling.apiserver.admission.attributes import CONNECT, CREATE, DELETE, UPDATE, Attributes
+from podling.apiserver.admission.metrics import ADMIT, VALIDATE, Phase
 from podling.apiserver.audit.trail import current as audit_trail
 from podling.apiserver.core import Core
 
@@ -61,7 +64,7 @@ class Chain:
 
     def __init__(self, plugins: Sequence[Plugin] = ()) -> None:
         self.plugins = list(plugins)
-        self._chosen: dict[tuple[str, str, str], tuple[list[Plugin], list[Plugin]]] = {}
+        self._chosen: dict[tuple[str, str, str], tuple[Phase, Phase]] = {}
 
     def add(self, plugin: Plugin) -> None:
         self.plugins.append(plugin)
@@ -69,43 +72,65 @@ class Chain:
 
     async def mutate(self, attributes: Attributes) -> bool:
         """Ask all that change; whether there were any. They are asked once more if one of them wants it."""
-        asked = False
-        mutating = self._for(attributes)[0]
+        phase = self._for(attributes)[0]
+        began = at = clock.real_seconds()
+        name, asked = "", False
         try:
-            for plugin in mutating:
-                if plugin.active:
-                    await plugin.mutate(attributes)
-                    asked = True
-            if attributes.reinvoke:
-                attributes.again = True
-                for plugin in mutating:
+            for _ in range(2):
+                for plugin, series in phase.plugins:
                     if plugin.active:
+                        name = plugin.name
                         await plugin.mutate(attributes)
+                        asked = True
+                        before, at = at, clock.real_seconds()
+                        series.observe(at - before)
+                if not attributes.reinvoke:
+                    break
+                attributes.again = True
+        except StatusError:
+            now = clock.real_seconds()
+            phase.rejected(name, now - at, now - began)
+            raise
         finally:
             if attributes.annotations:
                 _record(attributes)
+        phase.passed.observe(at - began)
         return asked
 
     async def validate(self, attributes: Attributes) -> None:
+        phase = self._for(attributes)[1]
+        began = at = clock.real_seconds()
+        name = ""
         try:
-            for plugin in self._for(attributes)[1]:
+            for plugin, series in phase.plugins:
                 if plugin.active:
+                    name = plugin.name
                     await plugin.validate(attributes)
+                    before, at = at, clock.real_seconds()
+                    series.observe(at - before)
+        except StatusError:
+            now = clock.real_seconds()
+            phase.rejected(name, now - at, now - began)
+            raise
         finally:
             if attributes.annotations:
                 _record(attributes)
+        phase.passed.observe(at - began)
 
     async def close(self) -> None:
         for plugin in self.plugins:
             await plugin.close()
 
-    def _for(self, attributes: Attributes) -> tuple[list[Plugin], list[Plugin]]:
-        key = (attributes.operation, attributes.resource.qualified, attributes.subresource)
+    def _for(self, attributes: Attributes) -> tuple[Phase, Phase]:
+        operation = attributes.operation
+        key = (operation, attributes.resource.qualified, attributes.subresource)
         chosen = self._chosen.get(key)
         if chosen is None:
             handling = [p for p in self.plugins if p.handles(attributes)]
-            chosen = [p for p in handling if p.mutates], [p for p in handling if p.validates]
-            self._chosen[key] = chosen
+            chosen = self._chosen[key] = (
+                Phase(ADMIT, operation, [p for p in handling if p.mutates]),
+                Phase(VALIDATE, operation, [p for p in handling if p.validates]),
+            )
         return chosen
 
 

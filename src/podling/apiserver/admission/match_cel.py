@@ -11,6 +11,7 @@ from typing import Any
 
 from podling.api.errors import StatusError
 from podling.api.request import User
+from podling.apiserver.admission import metrics
 from podling.apiserver.admission.match_request import Seen, admission_request
 from podling.apiserver.admission.refusal import forbidden
 from podling.apiserver.authn import names
@@ -147,16 +148,34 @@ def matches_conditions(
     served: Served,
     conditions: Sequence[Any],
     failure_policy: str,
+    owner: tuple[str, str, str],
     *,
     variables: Mapping[str, Any] | None = None,
     has_params: bool = False,
 ) -> bool:
     """Whether all conditions hold. One that does not decides; one that fails counts as the failure policy says.
 
-    StatusError 403 if one failed and the policy is Fail.
+    `owner` is whose they are: kind, name and phase, as metrics have it. StatusError 403 if one failed and the policy is
+    Fail.
     """
     values = variables if variables is not None else bindings(seen, served)
+    kind, name, step = owner
+    operation = seen.attributes.operation
     failures: list[str] = []
+    with metrics.matching(kind, name, operation, step):
+        if not _all_hold(conditions, values, has_params, failures):
+            return False
+    if failures:
+        metrics.CONDITION_ERRORS.add(kind, name, operation, step, by=len(failures))
+    else:
+        return True
+    if failure_policy == "Ignore":
+        return False
+    raise match_failure(seen, failures)
+
+
+def _all_hold(conditions: Sequence[Any], values: Mapping[str, Any], has_params: bool, failures: list[str]) -> bool:
+    """Whether none is false; what can't be evaluated is added to `failures`."""
     budget = cel.MATCH_CONDITIONS_BUDGET
     for item in conditions:
         try:
@@ -169,11 +188,7 @@ def matches_conditions(
             failures.append(f"compilation error: {error}")
         except cel.EvaluationError as error:
             failures.append(f"expression '{item.expression}' resulted in error: {error}")
-    if not failures:
-        return True
-    if failure_policy == "Ignore":
-        return False
-    raise match_failure(seen, failures)
+    return True
 
 
 def match_failure(seen: Seen, failures: Sequence[str]) -> StatusError:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from podling import clock
 from podling.api import admissionregistration_v1 as v1
 from podling.api import meta_v1, registry
 from podling.api.errors import StatusError
-from podling.apiserver.admission import match
+from podling.apiserver.admission import match, metrics, policy_metrics
 from podling.apiserver.admission.base import CONNECT, CREATE, UPDATE, Attributes
 from podling.apiserver.admission.match_policy import (
     Budget,
@@ -46,7 +47,11 @@ class Compiled(NamedTuple):
 
 
 class MutationFailed(Exception):
-    """A mutation can't be computed or applied."""
+    """A mutation can't be computed or applied. `kind` says why, to metrics."""
+
+    def __init__(self, text: str, kind: str = policy_metrics.INVALID) -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 def structs(name: str) -> ObjectType | None:
@@ -162,6 +167,7 @@ class MutatingAdmissionPolicy(PolicyPlugin[Compiled]):
             policy_name = spec.failure_policy or "Fail"
             matches = partial(
                 matches_conditions, seen, invocation.served, conditions, policy_name,
+                ("policy", policy.metadata.name, metrics.VALIDATE),
                 variables=values, has_params=spec.param_kind is not None,
             )  # fmt: skip
             if conditions and not await decided(matches):
@@ -175,13 +181,18 @@ class MutatingAdmissionPolicy(PolicyPlugin[Compiled]):
             return
         before = seen.object(invocation.served)
         if invocation.compiled.error:
+            policy_metrics.mutated(policy_metrics.COMPILE, policy.metadata.name, binding.metadata.name, 0.0)
             failures.append((policy, binding, invocation.compiled.error))
             return
         for index, mutation in enumerate(spec.mutations or ()):
+            began, kind = clock.real_seconds(), policy_metrics.NO_ERROR
             try:
                 await decided(partial(self._mutate, index, mutation, invocation, seen))
             except MutationFailed as error:
+                kind = error.kind
                 failures.append((policy, binding, str(error)))
+            seconds = clock.real_seconds() - began
+            policy_metrics.mutated(kind, policy.metadata.name, binding.metadata.name, seconds)
         if seen.object(invocation.served) != before:
             notes["again"] |= notes["called"]
             notes["called"] = set()
@@ -203,7 +214,7 @@ class MutatingAdmissionPolicy(PolicyPlugin[Compiled]):
         except cel.EvaluationError as error:
             raise MutationFailed(f"expression '{program.expression}' resulted in error: {error}") from None
         except OutOfBudget as error:
-            raise MutationFailed(str(error)) from None
+            raise MutationFailed(str(error), policy_metrics.OUT_OF_BUDGET) from None
         before = seen.object(invocation.served)
         assert before is not None
         if mutation.patch_type == "JSONPatch":

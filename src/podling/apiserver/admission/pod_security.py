@@ -15,6 +15,7 @@ from podling.api import core_v1, errors, meta_v1
 from podling.api.errors import StatusError
 from podling.apiserver.admission.base import CREATE, UPDATE, Attributes, Plugin
 from podling.apiserver.admission.pod_security_config import Configuration, parse
+from podling.apiserver.admission.pod_security_metrics import Counts
 from podling.apiserver.core import Core
 from podling.machinery.pod_security import policy
 from podling.machinery.pod_security.check import AnyContainer, Forbidden
@@ -72,12 +73,15 @@ class PodSecurity(Plugin):
     def _check_pod(self, attributes: Attributes) -> None:
         if self._exempt(attributes):
             return
+        measured = Counts(attributes)
         namespace = self._namespace(attributes.namespace)
         if namespace is None:
+            measured.failed(fatal=True)
             raise errors.internal(f'failed to lookup namespace "{attributes.namespace}"')
         wanted, problems = policy.of_labels(namespace.metadata.labels, self.configuration.defaults)
         if not problems and wanted.fully_privileged:
             _audit(attributes, "enforce-policy", str(LevelVersion()))
+            measured.evaluated("enforce", wanted.enforce, allowed=True)
             return
         if attributes.operation == UPDATE and not significant(attributes.obj.spec, attributes.old.spec):
             return
@@ -91,6 +95,7 @@ class PodSecurity(Plugin):
         if namespace is None:
             text = f'failed to lookup namespace "{attributes.namespace}": namespaces "{attributes.namespace}" not found'
             _audit(attributes, "error", text)
+            Counts(attributes).failed(fatal=True)
             return
         wanted, problems = policy.of_labels(namespace.metadata.labels, self.configuration.defaults)
         if not problems and wanted.warn.level == wanted.audit.level == policy.PRIVILEGED:
@@ -109,6 +114,7 @@ class PodSecurity(Plugin):
             _audit(attributes, "exempt", "user")
         else:
             return False
+        Counts(attributes).exempt()
         return True
 
     def _evaluate(
@@ -125,7 +131,9 @@ class PodSecurity(Plugin):
 
         if spec.runtime_class_name and spec.runtime_class_name in self.configuration.runtime_classes:
             _audit(attributes, "exempt", "runtimeClass")
+            Counts(attributes).exempt()
             return
+        measured = Counts(attributes)
         known: dict[LevelVersion, list[Forbidden]] = {}
 
         def found(level: LevelVersion) -> list[Forbidden]:
@@ -136,16 +144,20 @@ class PodSecurity(Plugin):
         refusal: StatusError | None = None
         if enforce:
             _audit(attributes, "enforce-policy", str(wanted.enforce))
-            if bad := found(wanted.enforce):
+            bad = found(wanted.enforce)
+            measured.evaluated("enforce", wanted.enforce, allowed=not bad)
+            if bad:
                 text = f'violates PodSecurity "{wanted.enforce}": {standard.details(bad)}'
                 resource = attributes.resource
                 refusal = errors.forbidden(resource.name, resource.group, attributes.name, text)
         if bad := found(wanted.audit):
+            measured.evaluated("audit", wanted.audit, allowed=False)
             text = f'would violate PodSecurity "{wanted.audit}": {standard.details(bad)}'
             _audit(attributes, "audit-violations", text)
         if refusal is not None:
             raise refusal
         if bad := found(wanted.warn):
+            measured.evaluated("warn", wanted.warn, allowed=False)
             _warn(attributes, f'would violate PodSecurity "{wanted.warn}": {standard.details(bad)}')
 
     # Namespaces
@@ -261,6 +273,7 @@ def _note(attributes: Attributes, problems: list[errors.FieldError]) -> None:
         texts = [str(p) for p in problems]
         text = texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
         _audit(attributes, "error", f"Failed to parse policy: {text}")
+        Counts(attributes).failed(fatal=False)
 
 
 def _audit(attributes: Attributes, key: str, value: str) -> None:

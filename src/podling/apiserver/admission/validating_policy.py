@@ -9,10 +9,11 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from podling import clock
 from podling.api import admissionregistration_v1 as v1
 from podling.api import meta_v1
 from podling.api.errors import StatusError
-from podling.apiserver.admission import match
+from podling.apiserver.admission import match, metrics, policy_metrics
 from podling.apiserver.admission.base import Attributes
 from podling.apiserver.admission.match_policy import (
     Budget,
@@ -99,6 +100,9 @@ class Decision(NamedTuple):
     message: str
     reason: str = ""
     position: int = 0
+    #: For metrics: what kind of error it is, and how long it took.
+    error: str = policy_metrics.NO_ERROR
+    seconds: float = 0.0
 
 
 class Evaluation:
@@ -109,7 +113,10 @@ class Evaluation:
         from podling.machinery import cel
 
         self._spec: v1.ValidatingAdmissionPolicySpec = invocation.policy.spec
+        self._name: str = invocation.policy.metadata.name
         self._compiled: Compiled = invocation.compiled
+        #: Errors that the failure policy lets pass, and after how many seconds.
+        self.ignored: list[tuple[str, float]] = []
         self._seen = seen
         self._served = invocation.served
         self._budget = Budget(cel.TOTAL_BUDGET)
@@ -130,6 +137,7 @@ class Evaluation:
             self._served,
             conditions,
             policy,
+            ("policy", self._name, metrics.VALIDATE),
             variables=self._values,
             has_params=self._spec.param_kind is not None,
         )
@@ -137,7 +145,8 @@ class Evaluation:
     def decisions(self) -> list[Decision]:
         """What denies the request."""
         if self._compiled.error:
-            return [Decision(self._compiled.error)] if self._fails else []
+            decision = self._failed(Decision(self._compiled.error, error=policy_metrics.COMPILE))
+            return [decision] if decision is not None else []
         found = []
         for index, validation in enumerate(self._spec.validations or ()):
             decision = self._decide(index, validation)
@@ -148,17 +157,30 @@ class Evaluation:
     def _decide(self, index: int, validation: v1.Validation) -> Decision | None:
         from podling.machinery.cel import EvaluationError
 
+        began = clock.real_seconds()
         try:
             if self._budget.run(self._compiled.validations[index], self._values) is True:
                 return None
         except EvaluationError as error:
             text = f"expression '{validation.expression}' resulted in error: {error}"
-            return Decision(text, position=index) if self._fails else None
+            seconds = clock.real_seconds() - began
+            return self._failed(Decision(text, position=index, error=policy_metrics.INVALID, seconds=seconds))
         except OutOfBudget as error:
-            return Decision(str(error), position=index) if self._fails else None
+            seconds = clock.real_seconds() - began
+            return self._failed(
+                Decision(str(error), position=index, error=policy_metrics.OUT_OF_BUDGET, seconds=seconds)
+            )
+        seconds = clock.real_seconds() - began
         message = self._message(index) or (validation.message or "").strip()
         message = message or f"failed expression: {validation.expression.strip()}"
-        return Decision(message, validation.reason or "Invalid", index)
+        return Decision(message, validation.reason or "Invalid", index, seconds=seconds)
+
+    def _failed(self, decision: Decision) -> Decision | None:
+        """What an expression's error decides, which is nothing unless the failure policy is Fail."""
+        if self._fails:
+            return decision
+        self.ignored.append((decision.error, decision.seconds))
+        return None
 
     def _message(self, index: int) -> str:
         """What the message expression says; "" if it fails or says nothing that could be shown."""
@@ -190,7 +212,8 @@ class Evaluation:
             except (EvaluationError, OutOfBudget) as error:
                 if self._fails:
                     text = f"expression '{annotation.value_expression}' resulted in error: {error}"
-                    failures.append(Decision(text))
+                    kind = policy_metrics.OUT_OF_BUDGET if isinstance(error, OutOfBudget) else policy_metrics.INVALID
+                    failures.append(Decision(text, error=kind))
                 continue
             if isinstance(value, str) and value.strip():
                 found.append((annotation.key, value.strip()[:MAX_ANNOTATION]))
@@ -275,10 +298,14 @@ class _Round:
         # Both before anything is noted: an evaluation that has to wait for the authorizer is made anew.
         decisions = evaluation.decisions()
         published, failures = evaluation.annotations()
+        name = binding.metadata.name or ""
+        for kind, seconds in evaluation.ignored:
+            policy_metrics.validated("allow", kind, policy, name, seconds)
         for decision in decisions:
             self._deny(policy, binding, decision)
         for failure in failures:
-            self.denied.append((policy, binding.metadata.name, failure))
+            policy_metrics.validated("deny", failure.error, policy, name, failure.seconds)
+            self.denied.append((policy, name, failure))
         for key, value in published:
             values = self._annotations.setdefault(f"{policy}/{key}", [])
             if value not in values:
@@ -288,6 +315,7 @@ class _Round:
         """As the binding's actions say."""
         name = binding.metadata.name or ""
         for action in binding.spec.validation_actions:
+            policy_metrics.validated(action.lower(), decision.error, policy, name, decision.seconds)
             if action == "Deny":
                 self.denied.append((policy, name, decision))
             elif action == "Warn":

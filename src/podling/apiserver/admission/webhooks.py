@@ -9,27 +9,31 @@ import asyncio
 import base64
 import binascii
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 
-from podling import log
+from podling import clock, log
 from podling.api import admissionregistration_v1 as v1
 from podling.api import errors, meta_v1
 from podling.api.errors import StatusError
 from podling.apiserver import metadata
-from podling.apiserver.admission import match
+from podling.apiserver.admission import match, metrics
 from podling.apiserver.admission.base import CONNECT, CREATE, DELETE, UPDATE, Attributes, Plugin
 from podling.apiserver.admission.match_request import Seen, Wire, admission_request
 from podling.apiserver.admission.webhooks_client import Caller, CallFailure
 from podling.apiserver.audit import trail as audit
 from podling.apiserver.authz.attributes import decided
 from podling.apiserver.core import Core
+from podling.apiserver.exchange import waiting
 from podling.apiserver.served import Served
 from podling.machinery import json_patch, schema
 
 if TYPE_CHECKING:
     from podling.apiserver.admission.webhook_credentials import Credentials
+
+T = TypeVar("T")
 
 LOG = log.get(__name__)
 
@@ -45,10 +49,18 @@ class Hook(NamedTuple):
 
 
 class CallingFailed(Exception):
-    """The webhook could not be asked, or its answer is of no use; the failure policy says what that means."""
+    """The webhook could not be asked, or its answer is of no use; the failure policy says what that means.
 
-    def __init__(self, name: str, why: str) -> None:
+    `code` is what it is counted under.
+    """
+
+    def __init__(self, name: str, why: str, code: int = 503) -> None:
         super().__init__(f'failed calling webhook "{name}": {why}')
+        self.code = code
+
+
+class Denied(StatusError):
+    """The webhook's refusal."""
 
 
 class Verdict(NamedTuple):
@@ -65,6 +77,8 @@ class WebhookPlugin(Plugin):
     operations = frozenset((CREATE, UPDATE, DELETE, CONNECT))
     subresources = None
     kind: type[Any]
+    #: The label `type` of what is counted.
+    step = ""
     active = False
 
     def __init__(self, app: Core, credentials: Credentials | None = None) -> None:
@@ -122,9 +136,34 @@ class WebhookPlugin(Plugin):
             from podling.apiserver.admission.match_cel import matches_conditions
 
             policy = hook.failure_policy or "Fail"
-            if not await decided(lambda: matches_conditions(seen, served, hook.match_conditions, policy)):
+            owner = "webhook", hook.name, self.step
+            if not await decided(lambda: matches_conditions(seen, served, hook.match_conditions, policy, owner)):
+                kind = metrics.ADMIT if self.mutates else metrics.VALIDATE
+                metrics.CONDITION_EXCLUSIONS.add("webhook", hook.name, attributes.operation, kind)
                 return None
         return served
+
+    async def counted(self, hook: Any, seen: Seen, calling: Awaitable[T]) -> T:
+        """The result of calling a webhook, which is counted."""
+        began = clock.real_seconds()
+
+        def count(code: int, error: str = "") -> None:
+            seconds = clock.real_seconds() - began
+            metrics.called(hook.name, self.step, seen.attributes.operation, seconds, code, error)
+
+        try:
+            result = await calling
+        except CallingFailed as failure:
+            count(failure.code, "" if hook.failure_policy == "Ignore" else metrics.CALLING)
+            raise
+        except Denied as denial:
+            count(denial.code, metrics.NO_ERROR)
+            raise
+        except StatusError:
+            count(0, metrics.INTERNAL)
+            raise
+        count(200)
+        return result
 
     async def ask(self, hook: Any, seen: Seen, served: Served, *, mutating: bool) -> Verdict:
         """Ask a webhook. Raises CallingFailed, and StatusError 400 if it must not be asked in a dry run."""
@@ -134,14 +173,14 @@ class WebhookPlugin(Plugin):
         version = next((v for v in hook.admission_review_versions or () if v in VERSIONS), "")
         if not version:
             why = "webhook does not accept known AdmissionReview versions (v1, v1beta1)"
-            raise CallingFailed(hook.name, f"could not create admission objects: {why}")
+            raise CallingFailed(hook.name, f"could not create admission objects: {why}", 400)
         uid = metadata.new_uid()
         body = review(uid, version, seen, served)
         try:
             with audit.spending("mutating-webhook" if mutating else "validating-webhook"):
                 answer = await self._caller.call(hook.client_config, body, float(hook.timeout_seconds or 10))
         except CallFailure as error:
-            raise CallingFailed(hook.name, f"failed to call webhook: {error}") from None
+            raise CallingFailed(hook.name, f"failed to call webhook: {error}", error.code) from None
         try:
             response = read_response(answer, uid, version, mutating=mutating)
         except ValueError as error:
@@ -157,6 +196,7 @@ class WebhookPlugin(Plugin):
 class MutatingAdmissionWebhook(WebhookPlugin):
     name = "MutatingAdmissionWebhook"
     kind = v1.MutatingWebhookConfiguration
+    step = metrics.ADMIT
     mutates = True
 
     async def mutate(self, attributes: Attributes) -> None:
@@ -175,10 +215,12 @@ class MutatingAdmissionWebhook(WebhookPlugin):
             if served is None or (attributes.again and hook.uid not in notes["again"]):
                 continue
             try:
-                changed = await self._call(hook, seen, served, index)
+                with waiting():
+                    changed = await self.counted(webhook, seen, self._call(hook, seen, served, index))
             except CallingFailed as error:
                 if webhook.failure_policy != "Ignore":
                     raise errors.internal(str(error)) from None
+                metrics.FAIL_OPEN.add(webhook.name, self.step)
                 LOG.warning("failed calling webhook, failing open %s: %s", webhook.name, error)
                 key = f"failed-open.mutation.webhook.admission.k8s.io/round_{int(attributes.again)}_index_{index}"
                 attributes.annotations[key] = webhook.name
@@ -236,6 +278,7 @@ class MutatingAdmissionWebhook(WebhookPlugin):
 class ValidatingAdmissionWebhook(WebhookPlugin):
     name = "ValidatingAdmissionWebhook"
     kind = v1.ValidatingWebhookConfiguration
+    step = metrics.VALIDATING
     validates = True
 
     async def validate(self, attributes: Attributes) -> None:
@@ -249,10 +292,11 @@ class ValidatingAdmissionWebhook(WebhookPlugin):
                 relevant.append((hook, served))
         if not relevant:
             return
-        results = await asyncio.gather(
-            *(self._call(hook, seen, served, index) for index, (hook, served) in enumerate(relevant)),
-            return_exceptions=True,
-        )
+        with waiting():
+            results = await asyncio.gather(
+                *(self._call(hook, seen, served, index) for index, (hook, served) in enumerate(relevant)),
+                return_exceptions=True,
+            )
         failures = [r for r in results if r is not None]
         if failures:
             raise failures[0]
@@ -260,14 +304,18 @@ class ValidatingAdmissionWebhook(WebhookPlugin):
     async def _call(self, hook: Hook, seen: Seen, served: Served, index: int) -> None:
         webhook, attributes = hook.webhook, seen.attributes
         try:
-            verdict = await self.ask(webhook, seen, served, mutating=False)
+            await self.counted(webhook, seen, self._judged(webhook, seen, served))
         except CallingFailed as error:
             if webhook.failure_policy != "Ignore":
                 raise errors.internal(str(error)) from None
+            metrics.FAIL_OPEN.add(webhook.name, self.step)
             LOG.warning("failed calling webhook, failing open %s: %s", webhook.name, error)
             key = f"failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}"
             attributes.annotations[key] = webhook.name
-            return
+
+    async def _judged(self, webhook: Any, seen: Seen, served: Served) -> None:
+        """Raises CallingFailed, and StatusError for a refusal."""
+        verdict = await self.ask(webhook, seen, served, mutating=False)
         if not verdict.allowed:
             raise denied(webhook.name, verdict.status)
 
@@ -347,7 +395,7 @@ def _verdict(name: str, response: Wire) -> Verdict:
     return Verdict(response.get("allowed") is True, status, patch)
 
 
-def denied(name: str, status: meta_v1.Status | None) -> StatusError:
+def denied(name: str, status: meta_v1.Status | None) -> Denied:
     """The webhook's refusal, as the client gets it."""
     found = status or meta_v1.Status()
     if (found.code or 0) < 400:
@@ -360,4 +408,4 @@ def denied(name: str, status: meta_v1.Status | None) -> StatusError:
         found.message = f"{denial}: {found.reason}"
     else:
         found.message = f"{denial} without explanation"
-    return StatusError(found)
+    return Denied(found)

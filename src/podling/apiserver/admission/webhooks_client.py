@@ -38,7 +38,11 @@ MAX_ANSWER = 16 * 1024 * 1024
 
 
 class CallFailure(Exception):
-    """There is no answer; the text is what comes after `failed to call webhook: `."""
+    """There is no answer; the text is what comes after `failed to call webhook: `. `code` is that of the failure."""
+
+    def __init__(self, text: str, code: int = 503) -> None:
+        super().__init__(text)
+        self.code = code
 
 
 class NoPlace(Exception):
@@ -105,7 +109,7 @@ class Caller:
                     if len(data) > MAX_ANSWER:
                         raise CallFailure("the response body is too large")
                     if not 200 <= answer.status < 300:
-                        raise CallFailure(refused(answer.status, data))
+                        raise CallFailure(refused(answer.status, data), answer.status)
                     return data
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError) as error:
                 # A kept connection may have broken since it was last used, and so may others that were kept with it.

@@ -16,13 +16,14 @@ from typing import Any
 
 import msgspec
 
-from podling import log
+from podling import clock, log
 from podling.api import meta_v1
 from podling.api.apiextensions_v1 import CustomResourceDefinition
 from podling.api.errors import StatusError
 from podling.apiserver import metadata
 from podling.apiserver.admission.webhooks_client import Caller, CallFailure
 from podling.apiserver.core import Core
+from podling.apiserver.crd import metrics
 from podling.apiserver.crd.objects import CustomCodec, CustomObject
 from podling.apiserver.crd.structural import Node, settled
 from podling.apiserver.entry import Change, Entry, View
@@ -52,6 +53,7 @@ class Webhook:
         self._config: Any = conversion.webhook.client_config
         self._reviews = conversion.webhook.conversion_review_versions
         self._group = definition.spec.group
+        self._definition = definition.metadata.name or ""
 
     async def convert(self, given: Sequence[tuple[CustomObject, bytes]], version: str) -> list[CustomObject]:
         """Objects (with their bytes) in another version. StatusError 500."""
@@ -70,20 +72,30 @@ class Webhook:
                 "request": {"uid": uid, "desiredAPIVersion": desired, "objects": objects},
             }
         )
+        began = clock.real_seconds()
+
+        def count(failure: str = "") -> None:
+            old = first.api_version.rpartition("/")[2]
+            metrics.converted(self._definition, old, version, clock.real_seconds() - began, failure)
+
         try:
             answer = await self._caller.call(self._config, body, TIMEOUT)
             converted = read_answer(answer, uid, review)
         except (CallFailure, ValueError) as error:
+            count(metrics.CALL if isinstance(error, CallFailure) else metrics.MALFORMED)
             raise failed(f"{name} failed: {error}") from None
         if len(converted) != len(given):
+            count(metrics.PARTIAL)
             raise failed(f"{name} returned {len(converted)} objects, expected {len(given)}")
         found = []
         for index, ((old, _), raw) in enumerate(zip(given, converted, strict=True)):
             try:
                 found.append(checked(old, raw, desired))
             except ValueError as error:
+                count(metrics.INVALID)
                 what = f"object at index {index}" if len(given) == 1 else f"converted object at index {index}"
                 raise failed(f"{name} returned invalid {what}: {error}") from None
+        count()
         return found
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from podling import clock
+from podling.machinery.cel import metrics
 from podling.machinery.cel.check import Checker, unify
 from podling.machinery.cel.eval import Compiler, CostExceeded, Frame
 from podling.machinery.cel.functions import Functions
@@ -75,7 +77,7 @@ class Program:
 
     def measure(self, variables: Mapping[str, Any], *, limit: int = PER_CALL_LIMIT) -> tuple[Any, int]:
         """The value and what it cost."""
-        frame = Frame(variables, limit)
+        frame, began = Frame(variables, limit), clock.real_seconds()
         try:
             value = self._run(frame)
         except RecursionError:
@@ -83,6 +85,8 @@ class Program:
         except EvaluationError as error:
             error.cost = frame.cost  # type: ignore[attr-defined]
             raise
+        finally:
+            metrics.EVALUATIONS.observe(clock.real_seconds() - began)
         if frame.cost > limit:
             raise CostExceeded
         return value, frame.cost
@@ -105,6 +109,7 @@ def compile(
     if len(expression) > MAX_LENGTH:
         why = f"expression code point size exceeds limit: size: {len(expression)}, limit {MAX_LENGTH}"
         raise _failed(expression, [SyntaxProblem(0, why)])
+    began = clock.real_seconds()
     try:
         root = _parse(expression)
     except SyntaxProblem as problem:
@@ -118,7 +123,9 @@ def compile(
         raise _failed(expression, checker.problems)
     if result is not None:
         _check_result(type_, result if isinstance(result, tuple) else (result,))
-    return Program(expression, root, checker, type_)
+    program = Program(expression, root, checker, type_)
+    metrics.COMPILATIONS.observe(clock.real_seconds() - began)
+    return program
 
 
 @lru_cache(1024)
