@@ -35,6 +35,11 @@ json_values = st.recursive(
 )
 
 
+def test_a_mapping_in_lists_is_a_level_of_its_own() -> None:
+    for more, expected in ((MAX_DEPTH - 1, False), (MAX_DEPTH, True)):
+        assert nesting.too_deep(b"[" * more + b"{}" + b"]" * more) is expected
+
+
 @given(json_values, st.integers(min_value=0, max_value=MAX_DEPTH + 10))
 def test_brackets_in_strings_do_not_count(value: Any, more: int) -> None:
     text = "[" * more + json.dumps(value) + "]" * more
