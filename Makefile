@@ -39,6 +39,7 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/python tools/generate_types.py --check
+	$(VENV)/bin/python tools/generate_structs.py --check
 
 unit: $(VENV)/.dev .packages .packages-test
 	$(VENV)/bin/python -m pytest tests/unit tests/conformance tests/fuzz -n auto -m "not real"

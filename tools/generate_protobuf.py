@@ -20,10 +20,10 @@ from pathlib import Path
 
 TARGET = Path(__file__).resolve().parent.parent / "src" / "podling" / "apiserver" / "wire" / "protobuf_fields.txt"
 GROUPS = (
-    "admissionregistration/v1", "apps/v1", "authentication/v1", "authorization/v1", "autoscaling/v1", "autoscaling/v2",
-    "batch/v1", "certificates/v1", "coordination/v1", "core/v1", "discovery/v1", "events/v1", "flowcontrol/v1",
-    "networking/v1", "node/v1", "policy/v1", "rbac/v1", "resource/v1", "scheduling/v1", "storage/v1",
-    "storagemigration/v1",
+    "admissionregistration/v1", "apidiscovery/v2", "apps/v1", "authentication/v1", "authorization/v1",
+    "autoscaling/v1", "autoscaling/v2", "batch/v1", "certificates/v1", "coordination/v1", "core/v1", "discovery/v1",
+    "events/v1", "flowcontrol/v1", "networking/v1", "node/v1", "policy/v1", "rbac/v1", "resource/v1", "scheduling/v1",
+    "storage/v1", "storagemigration/v1",
 )  # fmt: skip
 STRUCT = re.compile(r"^type (\w+) struct \{\n(.*?)^\}", re.M | re.S)
 FIELD = re.compile(
@@ -71,6 +71,8 @@ def main() -> int:
     files = [(here, file) for here, folder in folders.items() for file in sorted(folder.glob("types*.go"))]
     meta = machinery / "pkg/apis/meta/v1"
     files += [("meta_v1", meta / name) for name in ("types.go", "watch.go", "group_version.go")]
+    # Kinds as values are written by discovery alone.
+    files.append(("apidiscovery_v2", meta / "group_version.go"))
     lines = [line for here, file in files for line in lines_of(file.read_text(), here)]
     text = "\n".join(sorted(lines)) + "\n"
     if "--check" in sys.argv:

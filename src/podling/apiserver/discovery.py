@@ -21,6 +21,7 @@ from podling.apiserver.negotiate import JSON, PROTOBUF, Media, as_it_is, choose,
 from podling.apiserver.present import formatted
 from podling.apiserver.request_info import RequestInfo
 
+_AGGREGATED = "apidiscovery.k8s.io/v2"
 _GUP = ("get", "patch", "update")
 _CONNECT = ("create", "get")
 _PROXY = ("create", "delete", "get", "patch", "update")
@@ -115,6 +116,8 @@ class Discovery:
         body, etag = made
         kind = f"{media.type};g={media.group};v={media.version};as={media.as_}" if media.as_ else media.type
         headers = {"ETag": etag, "Vary": "Accept", "content-type": kind}
+        if media.as_:
+            headers["Cache-Control"] = "public"
         if media.as_ and request.headers.get("if-none-match") == etag:
             return Answer(status=304, body=b"", headers=headers)
         return Answer(body=body, headers=headers)
@@ -134,16 +137,16 @@ class Discovery:
 
     def _make(self, path: str, media: Media) -> tuple[bytes, str]:
         """A document and its ETag."""
-        document = self._aggregate(path, media.version) if media.as_ else self._document(path)
+        document = self._aggregate(path) if media.as_ else self._document(path)
+        plain = encode(document)
         if media.type == PROTOBUF:
             from podling.apiserver.wire import protobuf
 
-            body = protobuf.encode_dict(document)
+            body = protobuf.encode_discovery(document) if media.as_ else protobuf.encode_dict(document)
         else:
-            body = encode(document)
-            if media.type != JSON or media.pretty:
-                body = formatted(body, media)
-        return body, f'"{hashlib.sha256(body).hexdigest().upper()}"'
+            body = formatted(plain, media) if media.type != JSON or media.pretty else plain
+        # All forms of the aggregated document have the tag of its JSON.
+        return body, f'"{hashlib.sha512(plain if media.as_ else body).hexdigest().upper()}"'
 
     def resources(self) -> list[Resource]:
         """All that is served, in the order of its installation."""
@@ -199,11 +202,11 @@ class Discovery:
         named = {"kind": "APIResourceList", "apiVersion": "v1"} if group else {"kind": "APIResourceList"}
         return {**named, "groupVersion": group_version, "resources": listed}
 
-    def _aggregate(self, path: str, version: str) -> dict[str, Any]:
+    def _aggregate(self, path: str) -> dict[str, Any]:
         groups = [""] if path == "/api" else priorities.groups(self._ranked())
         return {
             "kind": "APIGroupDiscoveryList",
-            "apiVersion": f"apidiscovery.k8s.io/{version}",
+            "apiVersion": _AGGREGATED,
             "metadata": {},
             "items": [self._aggregated_group(g) for g in groups],
         }
@@ -217,15 +220,11 @@ class Discovery:
             mine = [r for r in self.resources() if (r.group, r.version) == (group, version)]
             resources = [_aggregated_resource(r) for r in sorted(mine, key=lambda r: r.name)]
             versions.append({"version": version, "resources": resources, "freshness": "Current"})
-        metadata: dict[str, Any] = {"creationTimestamp": None}
-        if group:
-            metadata = {"name": group, **metadata}
-        return {"metadata": metadata, "versions": versions}
+        return {"metadata": {"name": group} if group else {}, "versions": versions}
 
 
 def _is_aggregated(form: str, group_version: str, kind: str) -> bool:
-    versions = ("apidiscovery.k8s.io/v2", "apidiscovery.k8s.io/v2beta1")
-    return form != PROTOBUF and kind == "APIGroupDiscoveryList" and group_version in versions
+    return kind == "APIGroupDiscoveryList" and group_version == _AGGREGATED
 
 
 def _resource(r: Resource) -> dict[str, Any]:

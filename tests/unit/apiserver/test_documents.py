@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import msgspec
@@ -10,8 +11,8 @@ import pytest
 
 from podling.api import core_v1, registry
 from podling.apiserver.openapi import gnostic, schemas
-from podling.apiserver.openapi.gnostic import varint
-from podling.apiserver.wire import proto_reader
+from podling.apiserver.openapi.messages import varint
+from podling.apiserver.wire import apidiscovery_v2, proto_reader, protobuf
 from tests.unit.apiserver.harness import Server, virtual
 
 AGGREGATED = {"accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json"}
@@ -67,8 +68,31 @@ async def test_aggregated_discovery(server: Server) -> None:
     deployments = next(r for r in apps["versions"][0]["resources"] if r["resource"] == "deployments")
     assert deployments["responseKind"] == {"group": "apps", "version": "v1", "kind": "Deployment"}
     assert [s["subresource"] for s in deployments["subresources"]] == ["scale", "status"]
+    assert response.headers["Cache-Control"] == "public" and response.headers["Vary"] == "Accept"
     again = await server.ask("GET", "/apis", headers={**AGGREGATED, "if-none-match": response.headers["ETag"]})
     assert (again.status, again.body) == (304, b"")
+
+
+@pytest.mark.parametrize("path", ["/api", "/apis"])
+@virtual
+async def test_aggregated_discovery_in_protobuf(server: Server, path: str) -> None:
+    kind = ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"
+    response = await server.ask("GET", path, headers={"accept": f"application/vnd.kubernetes.protobuf{kind}"})
+    assert response.headers["content-type"] == f"application/vnd.kubernetes.protobuf{kind}"
+    json_ = await server.ask("GET", path, headers={"accept": f"application/json{kind}"})
+    assert response.headers["ETag"] == json_.headers["ETag"]
+    name, version, message = protobuf._envelope((response.body or b"")[4:])
+    assert (name, version) == ("APIGroupDiscoveryList", "apidiscovery.k8s.io/v2")
+    found = proto_reader.read(message, apidiscovery_v2.APIGroupDiscoveryList)
+    items = msgspec.json.decode(json_.body or b"")["items"]
+    # The empty group of core is not there in protobuf.
+    assert len(found["items"]) == len(items) and (path == "/api" or found["items"] == items)
+
+
+@virtual
+async def test_the_beta_of_aggregated_discovery_is_gone(server: Server) -> None:
+    accept = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
+    assert (await document(server, "/apis", accept=accept))["kind"] == "APIGroupList"
 
 
 @virtual
@@ -124,7 +148,7 @@ async def test_openapi_v3_of_a_group(server: Server) -> None:
 async def test_openapi_v2(server: Server) -> None:
     found = await document(server, "/openapi/v2")
     assert found["swagger"] == "2.0"
-    assert references(found) <= set(found["definitions"])
+    assert references(found) <= {*found["definitions"], *found["parameters"]}
     for resource in registry.BUILTIN:
         kinds = [
             kind
@@ -136,6 +160,9 @@ async def test_openapi_v2(server: Server) -> None:
     operation = found["paths"]["/api/v1/namespaces/{namespace}/pods"]["post"]
     assert operation["x-kubernetes-action"] == "post"
     ids = [o["operationId"] for p in found["paths"].values() for m, o in p.items() if m != "parameters"]
+    assert {r.rpartition("/")[2] for r in re.findall(r"#/parameters/[^\"]+", json.dumps(found["paths"]))} == set(
+        found["parameters"]
+    )
     assert len(ids) == len(set(ids))
 
 

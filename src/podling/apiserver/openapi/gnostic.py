@@ -1,98 +1,27 @@
-"""The v2 document in protobuf: the messages of gnostic's OpenAPIv2.proto, which kubectl asks for first.
-
-A message is a table from key to (field number, how the value is written). What no table knows is left out: documents of
-other servers are merged into ours.
-"""
+"""The v2 document in protobuf: the messages of gnostic's OpenAPIv2.proto, which kubectl asks for first."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
 from typing import Any
 
-from podling.api.struct import encode
-
-#: Writes a value as the bytes of a length-delimited field, or None for none.
-Writer = Callable[[Any], bytes]
-
-
-def varint(number: int) -> bytes:
-    """A whole number that is not negative, in groups of seven bits."""
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
-
-
-def _delimited(field: int, data: bytes) -> bytes:
-    return varint(field << 3 | 2) + varint(len(data)) + data
-
-
-def _text(value: Any) -> bytes:
-    return str(value).encode()
-
-
-def _any(value: Any) -> bytes:
-    """Any: the value as YAML, of which JSON is a kind."""
-    return _delimited(2, encode(value) + b"\n")
-
-
-def _value(value: Any) -> bytes:
-    """As `_any`; a list is one value."""
-    return _any(value)
-
-
-def _named(name: str, value: bytes) -> bytes:
-    return _delimited(1, name.encode()) + _delimited(2, value)
-
-
-def _fields(value: dict[str, Any], table: dict[str, tuple[int, Writer | type]], extension: int) -> bytes:
-    """A message: its known fields by table, what begins with x- as vendor extensions."""
-    out = bytearray()
-    for key, item in value.items():
-        if key.startswith("x-"):
-            out += _delimited(extension, _named(key, _any(item)))
-            continue
-        if key not in table:
-            continue
-        number, writer = table[key]
-        if writer is bool:
-            if item:
-                out += varint(number << 3) + b"\1"
-        elif writer is int:
-            out += varint(number << 3) + varint(item)
-        elif writer is float:
-            out += varint(number << 3 | 1) + struct.pack("<d", item)
-        elif isinstance(item, list) and writer is not _value:
-            for one in item:
-                out += _delimited(number, writer(one))
-        else:
-            out += _delimited(number, writer(item))
-    return bytes(out)
+from podling.apiserver.openapi import messages
+from podling.apiserver.openapi.messages import Table, any_, delimited, fields, named, pairs, text, whole
 
 
 def _schema(value: dict[str, Any]) -> bytes:
-    return _fields(value, _SCHEMA, 31)
+    return fields(value, _SCHEMA, 31)
 
 
 def _additional(value: dict[str, Any] | bool) -> bytes:
-    if isinstance(value, bool):
-        return varint(2 << 3) + (b"\1" if value else b"\0")
-    return _delimited(1, _schema(value))
+    return messages.boolean(2, value) if isinstance(value, bool) else delimited(1, _schema(value))
 
 
-def _named_schemas(value: dict[str, Any]) -> bytes:
-    return b"".join(_delimited(1, _named(name, _schema(item))) for name, item in value.items())
-
-
-_SCHEMA: dict[str, tuple[int, Writer | type]] = {
-    "$ref": (1, _text),
-    "format": (2, _text),
-    "title": (3, _text),
-    "description": (4, _text),
-    "default": (5, _value),
+_SCHEMA: Table = {
+    "$ref": (1, text),
+    "format": (2, text),
+    "title": (3, text),
+    "description": (4, text),
+    "default": (5, whole),
     "multipleOf": (6, float),
     "maximum": (7, float),
     "exclusiveMaximum": (8, bool),
@@ -100,84 +29,79 @@ _SCHEMA: dict[str, tuple[int, Writer | type]] = {
     "exclusiveMinimum": (10, bool),
     "maxLength": (11, int),
     "minLength": (12, int),
-    "pattern": (13, _text),
+    "pattern": (13, text),
     "maxItems": (14, int),
     "minItems": (15, int),
     "uniqueItems": (16, bool),
     "maxProperties": (17, int),
     "minProperties": (18, int),
-    "required": (19, _text),
-    "enum": (20, _any),
+    "required": (19, text),
+    "enum": (20, any_),
     "additionalProperties": (21, _additional),
-    "type": (22, lambda value: _delimited(1, _text(value))),
-    "items": (23, lambda value: _delimited(1, _schema(value))),
+    "type": (22, lambda value: delimited(1, text(value))),
+    "items": (23, lambda value: delimited(1, _schema(value))),
     "allOf": (24, _schema),
-    "properties": (25, _named_schemas),
+    "properties": (25, pairs(1, _schema)),
     "readOnly": (27, bool),
-    "externalDocs": (28, lambda value: _fields(value, _DOCS, 3)),
-    "example": (29, _value),
+    "externalDocs": (28, lambda value: fields(value, _DOCS, 3)),
+    "example": (29, whole),
 }
-_DOCS: dict[str, tuple[int, Writer | type]] = {"description": (1, _text), "url": (2, _text)}
+_DOCS: Table = {"description": (1, text), "url": (2, text)}
 
-_PARAMETER: dict[str, tuple[int, Writer | type]] = {
+_PARAMETER: Table = {
     "required": (1, bool),
-    "in": (2, _text),
-    "description": (3, _text),
-    "name": (4, _text),
+    "in": (2, text),
+    "description": (3, text),
+    "name": (4, text),
 }
-_QUERY = {**_PARAMETER, "type": (6, _text), "format": (7, _text), "uniqueItems": (20, bool)}
-_PATH = {**_PARAMETER, "type": (5, _text), "format": (6, _text), "uniqueItems": (19, bool)}
-_BODY: dict[str, tuple[int, Writer | type]] = {
-    "description": (1, _text),
-    "name": (2, _text),
-    "in": (3, _text),
+_QUERY: Table = {**_PARAMETER, "type": (6, text), "format": (7, text), "uniqueItems": (20, bool)}
+_PATH: Table = {**_PARAMETER, "type": (5, text), "format": (6, text), "uniqueItems": (19, bool)}
+_BODY: Table = {
+    "description": (1, text),
+    "name": (2, text),
+    "in": (3, text),
     "required": (4, bool),
     "schema": (5, _schema),
 }
 
 
 def _parameter(value: dict[str, Any]) -> bytes:
-    """ParametersItem: a Parameter, which is a BodyParameter or a NonBodyParameter."""
+    """A BodyParameter or a NonBodyParameter."""
     if value["in"] == "body":
-        return _delimited(1, _delimited(1, _fields(value, _BODY, 6)))
+        return delimited(1, fields(value, _BODY, 6))
     if value["in"] == "query":
-        inner = _delimited(3, _fields(value, _QUERY, 23))
-    else:
-        inner = _delimited(4, _fields(value, _PATH, 22))
-    return _delimited(1, _delimited(2, inner))
+        return delimited(2, delimited(3, fields(value, _QUERY, 23)))
+    return delimited(2, delimited(4, fields(value, _PATH, 22)))
 
 
-_RESPONSE: dict[str, tuple[int, Writer | type]] = {
-    "description": (1, _text),
-    "schema": (2, lambda value: _delimited(1, _schema(value))),
+def _parameter_or_reference(value: dict[str, Any]) -> bytes:
+    return delimited(2, delimited(1, text(value["$ref"]))) if "$ref" in value else delimited(1, _parameter(value))
+
+
+_RESPONSE: Table = {
+    "description": (1, text),
+    "schema": (2, lambda value: delimited(1, _schema(value))),
 }
-
-
-def _responses(value: dict[str, Any]) -> bytes:
-    return b"".join(
-        _delimited(1, _named(code, _delimited(1, _fields(item, _RESPONSE, 5)))) for code, item in value.items()
-    )
-
-
-_OPERATION: dict[str, tuple[int, Writer | type]] = {
-    "tags": (1, _text),
-    "summary": (2, _text),
-    "description": (3, _text),
-    "operationId": (5, _text),
-    "produces": (6, _text),
-    "consumes": (7, _text),
-    "parameters": (8, _parameter),
-    "responses": (9, _responses),
-    "schemes": (10, _text),
+_OPERATION: Table = {
+    "tags": (1, text),
+    "summary": (2, text),
+    "description": (3, text),
+    "operationId": (5, text),
+    "produces": (6, text),
+    "consumes": (7, text),
+    "parameters": (8, _parameter_or_reference),
+    "responses": (9, pairs(1, lambda value: delimited(1, fields(value, _RESPONSE, 5)))),
+    "schemes": (10, text),
     "deprecated": (11, bool),
+    "security": (12, messages.security),
 }
 
 
 def _operation(value: dict[str, Any]) -> bytes:
-    return _fields(value, _OPERATION, 13)
+    return fields(value, _OPERATION, 13)
 
 
-_PATH_ITEM: dict[str, tuple[int, Writer | type]] = {
+_PATH_ITEM: Table = {
     "get": (2, _operation),
     "put": (3, _operation),
     "post": (4, _operation),
@@ -185,24 +109,34 @@ _PATH_ITEM: dict[str, tuple[int, Writer | type]] = {
     "options": (6, _operation),
     "head": (7, _operation),
     "patch": (8, _operation),
-    "parameters": (9, _parameter),
+    "parameters": (9, _parameter_or_reference),
 }
 
 
 def _paths(value: dict[str, Any]) -> bytes:
-    return b"".join(_delimited(2, _named(path, _fields(item, _PATH_ITEM, 10))) for path, item in value.items())
+    return b"".join(delimited(2, named(path, fields(item, _PATH_ITEM, 10))) for path, item in value.items())
 
 
-_INFO: dict[str, tuple[int, Writer | type]] = {"title": (1, _text), "version": (2, _text)}
+_INFO: Table = {"title": (1, text), "version": (2, text), "description": (3, text)}
+_API_KEY: Table = {"type": (1, text), "name": (2, text), "in": (3, text), "description": (4, text)}
 
-_DOCUMENT: dict[str, tuple[int, Writer | type]] = {
-    "swagger": (1, _text),
-    "info": (2, lambda value: _fields(value, _INFO, 7)),
+
+def _security_definitions(value: dict[str, Any]) -> bytes:
+    keys = {name: item for name, item in value.items() if item.get("type") == "apiKey"}
+    return pairs(1, lambda item: delimited(2, fields(item, _API_KEY, 5)))(keys)
+
+
+_DOCUMENT: Table = {
+    "swagger": (1, text),
+    "info": (2, lambda value: fields(value, _INFO, 7)),
     "paths": (8, _paths),
-    "definitions": (9, _named_schemas),
+    "definitions": (9, pairs(1, _schema)),
+    "parameters": (10, pairs(1, _parameter)),
+    "security": (12, messages.security),
+    "securityDefinitions": (13, _security_definitions),
 }
 
 
 def document(swagger: dict[str, Any]) -> bytes:
     """A swagger document as an openapi.v2.Document."""
-    return _fields(swagger, _DOCUMENT, 16)
+    return fields(swagger, _DOCUMENT, 16)

@@ -114,6 +114,13 @@ def encode(obj: Any) -> bytes:
     return wrap(obj.api_version, obj.kind, proto_writer.body(obj))
 
 
+def encode_discovery(document: dict[str, Any]) -> bytes:
+    """Aggregated discovery, which is built without its classes."""
+    from podling.apiserver.wire.apidiscovery_v2 import APIGroupDiscoveryList
+
+    return encode(msgspec.convert(document, APIGroupDiscoveryList))
+
+
 def encode_dict(document: dict[str, Any]) -> bytes:
     """A document of a kind of meta/v1, which may have no version."""
     kind = document["kind"]
