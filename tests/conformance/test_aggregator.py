@@ -26,7 +26,6 @@ from tests.conformance.extension import BASE, FLUNDER, GROUP, NAMESPACE, VERSION
 FLUNDERS = f"{BASE}/namespaces/default/flunders"
 MERGE = {"Content-Type": "application/merge-patch+json"}
 AGGREGATED = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"}
-AGGREGATED_BETA = {"Accept": "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList"}
 
 
 @pytest_asyncio.fixture
@@ -268,13 +267,12 @@ async def test_discovery(world: World, aggregated_form: bool) -> None:
     }  # fmt: skip
     assert (await world.get(BASE))["resources"][0]["name"] == "flunders"
     await world.eventually(lambda: _fresh(world), 1.0)
-    for accept, version in ((AGGREGATED, "v2"), (AGGREGATED_BETA, "v2beta1")):
-        document = await world.get("/apis", headers=accept)
-        assert document["apiVersion"] == f"apidiscovery.k8s.io/{version}"
-        wardle = next(g for g in document["items"] if g["metadata"]["name"] == GROUP)
-        (resource,) = wardle["versions"][0]["resources"]
-        assert (resource["resource"], resource["scope"], resource["shortNames"]) == ("flunders", "Namespaced", ["fl"])
-        assert resource["responseKind"]["kind"] == "Flunder" and "watch" in resource["verbs"]
+    document = await world.get("/apis", headers=AGGREGATED)
+    assert document["apiVersion"] == "apidiscovery.k8s.io/v2"
+    wardle = next(g for g in document["items"] if g["metadata"]["name"] == GROUP)
+    (resource,) = wardle["versions"][0]["resources"]
+    assert (resource["resource"], resource["scope"], resource["shortNames"]) == ("flunders", "Namespaced", ["fl"])
+    assert resource["responseKind"]["kind"] == "Flunder" and "watch" in resource["verbs"]
 
     await world.client.delete(v1.APIService, NAME)
     assert GROUP not in [g["name"] for g in (await world.get("/apis"))["groups"]]
