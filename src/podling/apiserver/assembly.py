@@ -31,7 +31,7 @@ from podling.apiserver.authz.authorizer import Authorizer
 from podling.apiserver.authz.escalation_plugin import EscalationCheck
 from podling.apiserver.authz.reviews import Reviews
 from podling.apiserver.cache import ROOT
-from podling.apiserver.crd.controller import CustomResources
+from podling.apiserver.crd.loading import CustomResources
 from podling.apiserver.entry import Change, Entry
 from podling.apiserver.event_ttl import EventTtl
 from podling.apiserver.flowcontrol import setup as flowcontrol

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from podling.apiserver.crd.served import priority as version_key
+from podling.machinery.version_order import version_order
 
 #: The group in which APIServices are. It has none of its own and always comes first.
 REGISTRATION = "apiregistration.k8s.io"
@@ -63,7 +63,7 @@ def default(group: str, version: str) -> tuple[int, int]:
 
 def versions(ranked: Iterable[Ranked]) -> list[str]:
     """The versions of one group, the preferred one first."""
-    return [r.version for r in sorted(ranked, key=lambda r: (-r.version_priority, version_key(r.version)))]
+    return [r.version for r in sorted(ranked, key=lambda r: (-r.version_priority, version_order(r.version)))]
 
 
 def groups(ranked: Iterable[Ranked]) -> list[str]:

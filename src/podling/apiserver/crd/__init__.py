@@ -1,5 +1,6 @@
 """Custom resources: what a CustomResourceDefinition makes the server serve.
 
+loading       loads all the others when the first definition comes
 controller    accepts names, establishes, serves and finally removes what definitions define
 served        a definition as resources: for each version a row, a strategy, a codec and a view
 objects       custom objects, and their bytes

@@ -37,37 +37,35 @@ from podling.store.base import Delete as DeleteOp
 
 if TYPE_CHECKING:
     from podling.apiserver.app import ApiServer
+    from podling.apiserver.cache import ResourceCache
 
 LOG = log.get(__name__)
 
-_ROW = ("apiextensions.k8s.io", "v1", "customresourcedefinitions")
 #: Seconds until a status that could not be written is tried again.
 _RETRY = 1.0
 
 
-class CustomResources:
-    """The definitions of a server. Make it before the server starts; `close` before the server closes."""
+class Controller:
+    """Tell it of each definition that has `changed` in the cache; `close` before the server closes."""
 
-    def __init__(self, app: ApiServer) -> None:
+    def __init__(self, app: ApiServer, cache: ResourceCache, caller: Caller) -> None:
         self._app = app
-        self._caller = Caller(app)
+        self._caller = caller
         self._defined: dict[str, Defined] = {}
         self._dirty: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._worker: asyncio.Task[None] | None = None
         self._watched: dict[str, Any] = {}
-        self._cache = app.served[_ROW].cache
-        self._cache.observers.append(self._changed)
+        self._cache = cache
 
     async def close(self) -> None:
         if self._worker is not None:
             self._worker.cancel()
             await asyncio.gather(self._worker, return_exceptions=True)
-        await self._caller.close()
 
     # What is served
 
-    def _changed(self, event: str, crd: v1.CustomResourceDefinition) -> None:
+    def changed(self, event: str, crd: v1.CustomResourceDefinition) -> None:
         """A definition came, changed or went."""
         name = crd.metadata.name or ""
         if event == "DELETED":

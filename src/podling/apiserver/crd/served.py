@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any
 
 from podling.api.apiextensions_v1 import CustomResourceDefinition, CustomResourceDefinitionVersion
@@ -18,6 +17,7 @@ from podling.apiserver.crd.facets import CustomScale
 from podling.apiserver.crd.objects import CustomCodec
 from podling.apiserver.crd.strategy import CustomStrategy
 from podling.apiserver.served import Served
+from podling.machinery.version_order import version_order
 
 #: In the order in which discovery shows them.
 VERBS = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
@@ -43,18 +43,6 @@ def is_terminating(crd: CustomResourceDefinition) -> bool:
     return bool(crd.metadata.deletion_timestamp) or condition(crd, "Terminating")
 
 
-_VERSION = re.compile(r"v(\d+)(?:(alpha|beta)(\d+))?\Z")
-
-
-def priority(version: str) -> tuple[Any, ...]:
-    """Sorts versions as Kubernetes prefers them: v10, v2, v1, v11beta2, v3beta1, v12alpha1, and others by name."""
-    found = _VERSION.match(version)
-    if found is None:
-        return 1, version
-    stage = {None: 0, "beta": 1, "alpha": 2}[found[2]]
-    return 0, stage, -int(found[1]), -int(found[3] or 0)
-
-
 class Defined:
     """What a definition gives: `versions` are to be served, `storage` is the version that is stored, served or not."""
 
@@ -74,7 +62,7 @@ class Defined:
         storage = next(v for v in spec.versions if v.storage)
         storage_strategy = self._strategy(storage)
         self.versions: list[Served] = []
-        for version in sorted(spec.versions, key=lambda v: priority(v.name)):
+        for version in sorted(spec.versions, key=lambda v: version_order(v.name)):
             if not (version.served or version.storage):
                 continue
             strategy = storage_strategy if version is storage else self._strategy(version)
@@ -154,5 +142,5 @@ def _deprecation(crd: CustomResourceDefinition, version: CustomResourceDefinitio
     group, kind = crd.spec.group, crd.spec.names.kind
     text = f"{group}/{version.name} {kind} is deprecated"
     better = [v.name for v in crd.spec.versions if v.served and not v.deprecated]
-    better = [name for name in sorted(better, key=priority) if priority(name) < priority(version.name)]
+    better = [name for name in sorted(better, key=version_order) if version_order(name) < version_order(version.name)]
     return [f"{text}; use {group}/{better[0]} {kind}" if better else text]

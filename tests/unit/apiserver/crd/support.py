@@ -14,7 +14,7 @@ from podling.api import apiextensions_v1 as v1
 from podling.api.request import LOOPBACK, Request, Response
 from podling.api.struct import from_dict
 from podling.apiserver.app import ApiServer
-from podling.apiserver.crd.controller import CustomResources
+from podling.apiserver.crd.loading import CustomResources
 from podling.store.memory import MemoryStore
 from tests.unit.apiserver.harness import Server
 
@@ -104,13 +104,13 @@ class CustomServer(Server):
 
 
 @asynccontextmanager
-async def running(store: MemoryStore | None = None) -> AsyncIterator[CustomServer]:
+async def running(store: MemoryStore | None = None, caller: Any = None) -> AsyncIterator[CustomServer]:
     kept = store
     store = store or MemoryStore()
     await store.open()
     app = ApiServer(store)
     server = CustomServer(app, store)
-    server.custom = CustomResources(app)
+    server.custom = CustomResources(app, caller)
     await app.start()
     try:
         yield server

@@ -10,7 +10,7 @@ import pytest
 from podling import clock
 from podling.api import apiextensions_v1 as v1
 from podling.apiserver.crd.controller import accepted
-from podling.apiserver.crd.served import priority
+from podling.machinery.version_order import version_order
 from podling.store.memory import MemoryStore
 from tests.unit.apiserver.crd.support import (
     DEFINITIONS,
@@ -85,7 +85,7 @@ def test_a_bad_bundle_of_the_conversion_webhook_keeps_it_from_being_established(
 
 def test_versions_in_the_order_in_which_they_are_preferred() -> None:
     given = ["foo10", "v1", "v11alpha2", "v3beta1", "v10", "v10beta3", "v11beta2", "v2", "foo1", "v12alpha1"]
-    assert sorted(given, key=priority) == [
+    assert sorted(given, key=version_order) == [
         "v10", "v2", "v1", "v11beta2", "v10beta3", "v3beta1", "v12alpha1", "v11alpha2", "foo1", "foo10",
     ]  # fmt: skip
 

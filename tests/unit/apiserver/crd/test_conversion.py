@@ -86,9 +86,8 @@ def converting(test: Any) -> Any:
 
     def run() -> None:
         async def main() -> None:
-            async with running() as server:
-                webhook = FakeWebhook()
-                server.custom._caller = webhook  # type: ignore[assignment]
+            webhook = FakeWebhook()
+            async with running(caller=webhook) as server:
                 await server.define(two_versions())
                 await test(server, webhook)
 

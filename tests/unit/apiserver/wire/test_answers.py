@@ -12,7 +12,7 @@ import yaml
 from podling.api import autoscaling_v1, core_v1, meta_v1
 from podling.api.struct import encode
 from podling.apiserver import present
-from podling.apiserver.crd.controller import CustomResources
+from podling.apiserver.crd.loading import CustomResources
 from podling.apiserver.negotiate import CBOR, PROTOBUF, YAML
 from podling.apiserver.wire import cbor, proto_reader, proto_writer, protobuf
 from podling.machinery import schema
