@@ -201,6 +201,7 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
     hosts = ["127.0.0.1"] + ([] if config.simulate else [config.host_ip]) + config.listen
     await server.start(hosts, config.port, tls=tls)
     _log.info("serving on %s after %.3f s", ", ".join(hosts), clock.real_seconds() - began)
+    process.settle()
     progress.report("step", f"control plane ready ({clock.real_seconds() - began:.2f} s)")
     tasks = [asyncio.create_task(_report_nodes(plane.client, config))]
     if config.nodes > 1 and not config.simulate:

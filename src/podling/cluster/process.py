@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -39,6 +40,12 @@ def run_loop(main: Coroutine[Any, Any, None]) -> None:
         uvloop.run(main)
 
 
+def settle() -> None:
+    """The process has started: memory is collected from now on, but for what is there now, which mostly stays."""
+    gc.freeze()
+    gc.enable()
+
+
 def stop_event() -> asyncio.Event:
     """Set by SIGTERM or SIGINT."""
     stop = asyncio.Event()
@@ -53,6 +60,7 @@ async def _until_stopped(make: Callable[[], Startable]) -> None:
     part = make()
     await part.start()
     _log.info("started after %.3f s", clock.real_seconds() - began)
+    settle()
     await stop.wait()
     await part.close()
 

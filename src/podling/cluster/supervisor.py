@@ -145,6 +145,8 @@ class Supervisor:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
             redirect_output(self._paths.log(part.name))
+            # While it loads what is its own there is nothing to collect; once it has started it enables it again.
+            gc.disable()
             part.run()
             code = 0
         except PodlingError as error:
@@ -255,13 +257,14 @@ def running_pid(paths: Layout) -> int | None:
 
 def share(modules: tuple[str, ...]) -> None:
     """Import modules for all children to come. What is loaded is never collected: the collector would write to every
-    page, and end the sharing."""
+    page, and end the sharing. It would find next to nothing, too."""
     if all(module in sys.modules for module in modules):
         return
+    gc.disable()
     for module in modules:
         importlib.import_module(module)
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def parts(config: ClusterConfig, paths: Layout) -> list[Part]:
