@@ -44,8 +44,8 @@ class Web:
 
     def __init__(self, assembly: Assembly, url: str, session: aiohttp.ClientSession) -> None:
         self.assembly = assembly
-        self._url = url
-        self._session = session
+        self.url = url
+        self.session = session
 
     async def ask(self, method: str, path: str, body: Any = None, *, status: int = 0, **more: Any) -> Any:
         """The answer's body; its status has to be `status`, or below 300."""
@@ -53,7 +53,7 @@ class Web:
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         if data is not None:
             headers.setdefault("content-type", "application/json")
-        async with self._session.request(method, self._url + path, data=data, headers=headers, **more) as answer:
+        async with self.session.request(method, self.url + path, data=data, headers=headers, **more) as answer:
             text = await answer.read()
             if answer.status != status if status else answer.status >= 300:
                 raise Refused(f"{method} {path}: {answer.status} {text.decode(errors='replace')}")
@@ -63,7 +63,7 @@ class Web:
     async def watch(self, path: str, **query: str) -> AsyncIterator[Callable[[], Awaitable[Any]]]:
         """The next event of a watch, by calling; TimeoutError if there is none within five seconds."""
         parameters = {"watch": "true", **query}
-        async with self._session.get(self._url + path, params=parameters) as answer:
+        async with self.session.get(self.url + path, params=parameters) as answer:
             assert answer.status == 200, await answer.text()
 
             async def following() -> Any:

@@ -17,7 +17,7 @@ from tests.unit.apiserver.harness import Server, running
 #: How often as many examples as in the ordinary suite: FUZZ=20 pytest tests/fuzz.
 MORE = int(os.environ.get("FUZZ", "1"))
 #: Upstream has no better code for these either: an intent, or directives of a strategic merge, that fit no schema.
-_UPSTREAMS_500 = (
+UPSTREAMS_500 = (
     "failed to create typed patch object", "failed to create typed live object", "expected a ", "unknown patch type",
     "invalid patch format", "delete patch type with no merge key", "unrecognized type", "map: map[",
     "resourceVersion should not be set on objects to be created", "failed to convert new object",
@@ -32,11 +32,10 @@ JSON_PATCH, MERGE, STRATEGIC, APPLY = (
 )
 
 
-def examples(count: int) -> settings:
+def examples(count: int, **more: Any) -> settings:
     """So many examples, times FUZZ; found anew every time, so that the suite goes on looking."""
-    return settings(
-        max_examples=count * MORE, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
-    )  # fmt: skip
+    checks = list(HealthCheck)
+    return settings(max_examples=count * MORE, deadline=None, suppress_health_check=checks, print_blob=True, **more)
 
 
 def on_server(test: Callable[[Fuzzed], Coroutine[Any, Any, None]], serving: Any = running) -> None:
@@ -68,9 +67,9 @@ class Fuzzed:
             answer = await self.server.ask(method, path, data, headers={"content-type": kind}, query=query)
         except StatusError as error:
             message = error.status.message or ""
-            assert (
-                error.code < 500 or message.startswith(_UPSTREAMS_500) or any(m in message for m in _UPSTREAMS_500)
-            ), f"{error.code} {message}"
+            assert error.code < 500 or message.startswith(UPSTREAMS_500) or any(m in message for m in UPSTREAMS_500), (
+                f"{error.code} {message}"
+            )
             assert self.revision == before, "a refused request wrote something"
             return error.code, message
         await asyncio.sleep(0)
