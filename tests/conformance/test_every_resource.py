@@ -221,6 +221,9 @@ async def test_create_get_list_watch_update_patch(web: Web, resource: Resource) 
     await client.make(2)
     listed = await web.ask("GET", client.collection, params=SELECTED)
     assert listed["kind"] == f"{resource.kind}List" and len(listed["items"]) == 2
+    # What the items are the list says.
+    assert {key for item in listed["items"] for key in item if key in ("kind", "apiVersion")} == set()
+    assert {**listed["items"][0], "kind": resource.kind, "apiVersion": resource.group_version} == made
     assert len((await web.ask("GET", client.everywhere, params=SELECTED))["items"]) == 2
     by_name = {"fieldSelector": f"metadata.name={name_of(resource, 1)}"}
     assert [o["metadata"]["name"] for o in (await web.ask("GET", client.everywhere, params=by_name))["items"]] == [
@@ -295,6 +298,9 @@ async def test_a_watch_begins_with_what_is_there(web: Web, resource: Resource) -
     async with web.watch(client.collection, **streaming) as following:
         events = [await following() for _ in range(3)]
         assert [e["type"] for e in events] == ["ADDED", "ADDED", "BOOKMARK"]
+        assert {(e["object"]["kind"], e["object"]["apiVersion"]) for e in events} == {
+            (resource.kind, resource.group_version)
+        }
         assert events[2]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
 

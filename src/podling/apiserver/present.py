@@ -15,6 +15,7 @@ from podling.apiserver.entry import Change, Entry
 from podling.apiserver.negotiate import CBOR, JSON, PROTOBUF, Media
 from podling.apiserver.served import Served
 from podling.clock import now
+from podling.machinery.validation import quote
 
 
 def render(answer: Answer, media: Media, query: dict[str, str]) -> bytes:
@@ -31,13 +32,13 @@ def render(answer: Answer, media: Media, query: dict[str, str]) -> bytes:
             data = answer.entry.wire if view is None else answer.entry.shown(view)[1]
         else:
             _check_form(media, is_list=False)
-            data = table.transformed(served, answer.entry, media, now(), query.get("includeObject", ""))
+            data = table.transformed(served, answer.entry, media, now(), _included(query))
     elif answer.entries is not None:
         data = _list(answer, media, query)
     elif answer.body is not None:
         return answer.body
     elif media.as_ == "Table" and isinstance(answer.obj, autoscaling_v1.Scale):
-        data = encode(table.scale(answer.obj, media, now(), query.get("includeObject", "")))
+        data = encode(table.scale(answer.obj, media, now(), _included(query)))
     elif media.as_ == "PartialObjectMetadata" and hasattr(answer.obj, "metadata") and not _is_status(answer.obj):
         data = encode(table.partial(answer.obj, media.version))
     else:
@@ -64,11 +65,21 @@ def _check_form(media: Media, *, is_list: bool) -> None:
         raise errors.not_acceptable(f"you requested {media.as_}, but the requested object {what}")
 
 
+def _included(query: dict[str, str]) -> str:
+    """What stands beside the cells of a Table. StatusError 400."""
+    value = query.get("includeObject", "")
+    if value not in ("", "Metadata", "Object", "None"):
+        why = "must be 'Metadata', 'Object', 'None', or empty"
+        text = f"includeObject: Invalid value: {quote(value)}: {why}"
+        raise errors.bad_request(f"Unable to convert to Table as requested: {text}")
+    return value
+
+
 def _list(answer: Answer, media: Media, query: dict[str, str]) -> bytes:
     served, entries, meta = answer.served, answer.entries, answer.list_meta
     assert served is not None and entries is not None and meta is not None
     if media.as_ == "Table":
-        include = query.get("includeObject", "")
+        include = _included(query)
         return encode(table.table(served, entries, meta, now(), include=include, version=media.version))
     if media.as_:
         _check_form(media, is_list=True)
@@ -80,7 +91,29 @@ def _list(answer: Answer, media: Media, query: dict[str, str]) -> bytes:
         encode(meta),
     )
     wires = [e.wire for e in entries] if view is None else [e.shown(view)[1] for e in entries]
-    return b"%b%b]}" % (head, b",".join(wires))
+    return _joined(head, _untold(served, wires), b"]}")
+
+
+def _untold(served: Served, wires: list[bytes]) -> list[bytes | memoryview]:
+    """Objects behind their opening braces, without their kind and version: Go's types leave these to the list.
+
+    Custom resources say them in lists too. They stand first; what is left is looked at and not copied.
+    """
+    if served.publish is not None:
+        return [memoryview(wire)[1:] for wire in wires]
+    kind, version = served.resource.kind.encode(), served.resource.group_version.encode()
+    told = b'{"kind":"%b","apiVersion":"%b",' % (kind, version)
+    end = len(told)
+    return [memoryview(wire)[end if wire.startswith(told) else 1 :] for wire in wires]
+
+
+def _joined(head: bytes, items: list[bytes | memoryview], tail: bytes) -> bytes:
+    """A list, copied together once."""
+    if not items:
+        return head + tail
+    items[0] = b"".join((head, b"{", items[0]))
+    items[-1] = b"".join((items[-1], tail))
+    return b",{".join(items)
 
 
 def formatted(data: bytes, media: Media) -> bytes:
@@ -116,7 +149,7 @@ def framer(served: Served, media: Media, query: dict[str, str]) -> Framer:
     The frame of a change is the same for all watchers of the same form, and made once.
     """
     if media.as_ == "Table":
-        return _tables(served, media, query.get("includeObject", ""))
+        return _tables(served, media, _included(query))
     key: Any = (served.view.name if served.view else "", *media)
     make = _maker(served, media)
 

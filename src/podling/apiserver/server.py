@@ -371,7 +371,11 @@ class HttpServer:
 
         chunked = http.version >= HttpVersion11
         keep = chunked and http.keep_alive and not self._closing
-        frame = metrics.counting(served.resource, present.framer(served, media, query))
+        try:
+            frame = metrics.counting(served.resource, present.framer(served, media, query))
+        except StatusError:
+            watch.end()
+            raise
         socket = watch_socket.is_wanted(http)
         if socket:
             frame = watch_socket.messages(frame, media)
