@@ -15,6 +15,7 @@ from podling.client.http import HttpTransport
 from podling.cluster import process
 from podling.cluster.certificates import API_SERVER
 from podling.cluster.config import ClusterConfig, Layout
+from podling.images.base import ImageConfig
 from podling.kubelet.agent import Kubelet
 from podling.kubelet.backend import Backend
 from podling.kubelet.config import KubeletConfig
@@ -66,7 +67,8 @@ def kubelet(
     labels: Mapping[str, str] | None = None,
 ) -> Kubelet:
     """The node agent of a simulated node, not yet started; with `root`, logs are written there."""
-    images = FakeImages()
+    # Nobody knows what the images say. That their users are not root lets pods run that must not run as root.
+    images = FakeImages(default=ImageConfig(user="65532"))
     # 10.244.1.0/24 upwards, as real nodes have it.
     machine = fake.Machine(seed=name, addresses=f"10.{244 + (index + 1) // 256}.{(index + 1) % 256}.")
     runtime = fake.FakeRuntime(images, behaviour=behaviour, machine=machine, log_to_disk=root is not None)

@@ -50,7 +50,8 @@ class FakeImages:
     """An image service without a disk.
 
     `refuses(reference)` gives a message if a pull of the (canonical) reference must fail, else None; `configs` and
-    `sizes` (bytes) are by reference as pulled or canonical; a pull takes `pull_seconds`.
+    `sizes` (bytes) are by reference as pulled or canonical, `default` is the config of all others; a pull takes
+    `pull_seconds`.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class FakeImages:
         pull_seconds: float = 0.0,
         refuses: Callable[[str], str | None] = lambda reference: None,
         configs: Mapping[str, ImageConfig] | None = None,
+        default: ImageConfig = ImageConfig(),
         sizes: Mapping[str, int] | None = None,
         present: tuple[str, ...] = (),
     ) -> None:
         self.pull_seconds = pull_seconds
         self.refuses = refuses
         self.pulls: list[str] = []
+        self._default = default
         self._configs = {canonical(name): config for name, config in (configs or {}).items()}
         self._sizes = {canonical(name): size for name, size in (sizes or {}).items()}
         self._by_reference: dict[str, Image] = {}
@@ -85,7 +88,7 @@ class FakeImages:
             repo_tags=(reference,) if tagged else (),
             repo_digests=(digest,),
             size=self._sizes.get(reference, 5_000_000),
-            config=self._configs.get(reference, ImageConfig()),
+            config=self._configs.get(reference, self._default),
         )
         self._by_reference[reference] = self._by_reference[digest] = image
         self._by_id[image_id] = image

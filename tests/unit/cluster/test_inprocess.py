@@ -157,6 +157,16 @@ def test_what_is_refused_says_why() -> None:
     virtual(run)
 
 
+def test_a_pod_that_must_not_run_as_root_runs() -> None:
+    async def run(cluster: Cluster) -> None:
+        body = pod("careful")
+        body["spec"]["securityContext"] = {"runAsNonRoot": True}
+        await cluster.apply(body)
+        await cluster.until(core_v1.Pod, "careful", lambda p: p.status.phase == "Running", seconds=5)
+
+    virtual(run)
+
+
 def test_the_same_seed_gives_the_same_run() -> None:
     def names(seed: int) -> list[str]:
         async def main() -> list[str]:
