@@ -60,14 +60,14 @@ class FakeImages:
         pull_seconds: float = 0.0,
         refuses: Callable[[str], str | None] = lambda reference: None,
         configs: Mapping[str, ImageConfig] | None = None,
-        default: ImageConfig = ImageConfig(),
+        default: ImageConfig | None = None,
         sizes: Mapping[str, int] | None = None,
         present: tuple[str, ...] = (),
     ) -> None:
         self.pull_seconds = pull_seconds
         self.refuses = refuses
         self.pulls: list[str] = []
-        self._default = default
+        self._default = default or ImageConfig()
         self._configs = {canonical(name): config for name, config in (configs or {}).items()}
         self._sizes = {canonical(name): size for name, size in (sizes or {}).items()}
         self._by_reference: dict[str, Image] = {}
