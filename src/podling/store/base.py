@@ -24,7 +24,8 @@ class StoreError(PodlingError):
 class Conflict(StoreError):
     """An expected revision was not the one found. Nothing of the commit was written.
 
-    `current` is what the key holds now, None if it does not exist.
+    `current` is what the key holds now, None if it does not exist. It is durable, and so is the deletion of what is not
+    there any more: whoever lost the race and looks again sees what it was lost to.
     """
 
     def __init__(self, key: str, current: KeyValue | None) -> None:

@@ -293,11 +293,11 @@ class SqliteStore:
         raise Conflict(op.key, await self._current(op.key, version))
 
     async def _current(self, key: str, version: _Version | None) -> KeyValue | None:
-        if version is None:
-            return None
-        while self._durable < version.mod_revision and not self._failed:
+        # A key that is gone may be so only since a moment ago: its deletion is among what is queued.
+        newest = version.mod_revision if version else self._assigned
+        while self._durable < newest and not self._failed:
             await self._flushed()
-        return await self.get(key)
+        return await self.get(key) if version else None
 
     async def _flushed(self) -> None:
         """Wait until the writer has taken what is queued."""

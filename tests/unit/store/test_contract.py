@@ -88,6 +88,19 @@ async def test_of_many_writers_of_one_key_one_wins_each_round(store: Store) -> N
     assert sum(isinstance(r, Conflict) for r in results) == 19
 
 
+@pytest.mark.parametrize("winner", [Put("/a", b"2", expected=1), Delete("/a", expected=1)])
+async def test_who_loses_a_race_sees_what_it_was_lost_to(store: Store, winner: Op) -> None:
+    await store.commit([Put("/a", b"1")])
+    won = asyncio.create_task(store.commit([winner]))
+    await asyncio.sleep(0)
+    with pytest.raises(Conflict) as caught:
+        await store.commit([Delete("/a", expected=1)])
+    assert store.revision == 2
+    assert caught.value.current == await store.get("/a")
+    assert (caught.value.current is None) is isinstance(winner, Delete)
+    assert await won == 2
+
+
 async def test_lists_are_in_order_paged_and_consistent(store: Store) -> None:
     for name in ("b", "a", "d", "c"):
         await store.commit([Put(f"/x/{name}", name.encode())])

@@ -20,7 +20,7 @@ from podling.apiserver.encryption.identity import LABEL as PLAIN
 from podling.apiserver.encryption.resource_names import GroupResource, of_key
 from podling.apiserver.encryption.transformer import ENCRYPTED, Opened, Transformer, TransformError
 from podling.apiserver.encryption.transformers import Transformers, described
-from podling.store.base import Event, KeyValue, Op, Page, Put, Store, Unavailable
+from podling.store.base import Conflict, Event, KeyValue, Op, Page, Put, Store, Unavailable
 
 
 class EncryptedStore:
@@ -87,9 +87,11 @@ class EncryptedStore:
         sealed = [self._sealed(op) if isinstance(op, Put) else op for op in ops]
         try:
             return await self._inner.commit(sealed)
-        except BaseException:
+        except BaseException as error:
             for op in sealed:
                 self._written.pop(op.key, None)
+            if isinstance(error, Conflict) and error.current is not None:
+                raise Conflict(error.key, await self._opened(error.current, newest=True)) from None
             raise
 
     # What is written with another key than now
