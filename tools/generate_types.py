@@ -45,6 +45,7 @@ FIRST = ("kind", "apiVersion", "metadata", "spec", "status")
 BUILTINS = ("bool", "dict", "float", "int", "list", "str")
 ZERO = {"str": "str", "int": "int", "float": "float", "bool": "bool"}
 ZERO |= {"Quantity": "str", "Time": "str", "MicroTime": "str", "Base64": "str", "IntOrString": "int"}
+ZERO |= {"Int32": "int", "Int64": "int"}
 
 
 def load_definitions() -> dict[str, Any]:
@@ -111,7 +112,9 @@ class Module:
                     return "Base64"
                 return "str"
             case "integer":
-                return "int"
+                wide = "Int64" if schema.get("format") == "int64" else "Int32"
+                self.scalars.add(wide)
+                return wide
             case "number":
                 return "float"
             case "boolean":

@@ -154,3 +154,26 @@ async def test_a_precondition_is_kept(api: Api) -> None:
     wrong = options("Background", {"metadata": {"uid": "another"}})
     refused = await api.refusal("DELETE", f"{CONTROLLERS}/rc", wrong)
     assert (refused["code"], refused["reason"]) == (409, "Conflict")
+
+
+@virtual
+async def test_what_names_owners_of_a_kind_that_comes_later_goes_when_it_comes(api: Api) -> None:
+    owner = {"apiVersion": "example.com/v1", "kind": "Widget", "name": "w", "uid": "never-was"}
+    maps = in_namespace("v1", "configmaps")
+    await api.post(maps, {"metadata": {"name": "child", "ownerReferences": [owner]}})
+    await asyncio.sleep(3600)
+    assert await api.get(f"{maps}/child")
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com",
+            "names": {"kind": "Widget", "plural": "widgets"},
+            "scope": "Namespaced",
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+        },
+    }
+    await api.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+    await api.gone(f"{maps}/child", 10)

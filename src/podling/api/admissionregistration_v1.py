@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.scalars import Base64
+from podling.api.scalars import Base64, Int32, Int64
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -98,7 +98,7 @@ class MutatingWebhook(ApiStruct):
     reinvocation_policy: str | None = None
     rules: Annotated[list[RuleWithOperations], merge_list("atomic")] | None = None
     side_effects: str = field(default_factory=str)
-    timeout_seconds: int | None = None
+    timeout_seconds: Int32 | None = None
 
 
 class MutatingWebhookConfiguration(ApiStruct):
@@ -154,7 +154,7 @@ class ServiceReference(ApiStruct):
     name: str = field(default_factory=str)
     namespace: str = field(default_factory=str)
     path: str | None = None
-    port: int | None = None
+    port: Int32 | None = None
 
 
 class TypeChecking(ApiStruct):
@@ -209,7 +209,7 @@ class ValidatingAdmissionPolicySpec(ApiStruct):
 
 class ValidatingAdmissionPolicyStatus(ApiStruct):
     conditions: Annotated[list[meta_v1.Condition], merge_list("map", map_keys=("type",))] | None = None
-    observed_generation: int | None = None
+    observed_generation: Int64 | None = None
     type_checking: TypeChecking | None = None
 
 
@@ -224,7 +224,7 @@ class ValidatingWebhook(ApiStruct):
     object_selector: meta_v1.LabelSelector | None = None
     rules: Annotated[list[RuleWithOperations], merge_list("atomic")] | None = None
     side_effects: str = field(default_factory=str)
-    timeout_seconds: int | None = None
+    timeout_seconds: Int32 | None = None
 
 
 class ValidatingWebhookConfiguration(ApiStruct):

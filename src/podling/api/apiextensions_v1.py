@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.scalars import Base64, Time
+from podling.api.scalars import Base64, Int32, Int64, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -16,7 +16,7 @@ class CustomResourceColumnDefinition(ApiStruct):
     format: str | None = None
     json_path: str = field(default_factory=str)
     name: str = field(default_factory=str)
-    priority: int | None = None
+    priority: Int32 | None = None
     type: str = field(default_factory=str)
 
 
@@ -37,7 +37,7 @@ class CustomResourceDefinitionCondition(ApiStruct):
     status: str = field(default_factory=str)
     last_transition_time: Time | None = None
     message: str | None = None
-    observed_generation: int | None = None
+    observed_generation: Int64 | None = None
     reason: str | None = None
     type: str = field(default_factory=str)
 
@@ -70,7 +70,7 @@ class CustomResourceDefinitionSpec(ApiStruct):
 class CustomResourceDefinitionStatus(ApiStruct):
     accepted_names: CustomResourceDefinitionNames | None = None
     conditions: Annotated[list[CustomResourceDefinitionCondition], merge_list("map", map_keys=("type",))] | None = None
-    observed_generation: int | None = None
+    observed_generation: Int64 | None = None
     stored_versions: Annotated[list[str], merge_list("atomic")] | None = None
 
 
@@ -129,13 +129,13 @@ class JSONSchemaProps(ApiStruct):
     format: str | None = None
     id: str | None = None
     items: JSONSchemaProps | list[JSONSchemaProps] | None = None
-    max_items: int | None = None
-    max_length: int | None = None
-    max_properties: int | None = None
+    max_items: Int64 | None = None
+    max_length: Int64 | None = None
+    max_properties: Int64 | None = None
     maximum: float | None = None
-    min_items: int | None = None
-    min_length: int | None = None
-    min_properties: int | None = None
+    min_items: Int64 | None = None
+    min_length: Int64 | None = None
+    min_properties: Int64 | None = None
     minimum: float | None = None
     multiple_of: float | None = None
     not_: JSONSchemaProps | None = None
@@ -165,7 +165,7 @@ class ServiceReference(ApiStruct):
     name: str = field(default_factory=str)
     namespace: str = field(default_factory=str)
     path: str | None = None
-    port: int | None = None
+    port: Int32 | None = None
 
 
 class ValidationRule(ApiStruct):

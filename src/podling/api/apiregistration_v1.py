@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.scalars import Base64, Time
+from podling.api.scalars import Base64, Int32, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -37,11 +37,11 @@ class APIServiceList(ApiStruct):
 class APIServiceSpec(ApiStruct):
     ca_bundle: Annotated[Base64, merge_list("atomic")] | None = None
     group: str | None = None
-    group_priority_minimum: int = field(default_factory=int)
+    group_priority_minimum: Int32 = field(default_factory=int)
     insecure_skip_tls_verify: bool | None = field(name="insecureSkipTLSVerify", default=None)
     service: ServiceReference | None = None
     version: str | None = None
-    version_priority: int = field(default_factory=int)
+    version_priority: Int32 = field(default_factory=int)
 
 
 class APIServiceStatus(ApiStruct):
@@ -51,4 +51,4 @@ class APIServiceStatus(ApiStruct):
 class ServiceReference(ApiStruct):
     name: str | None = None
     namespace: str | None = None
-    port: int | None = None
+    port: Int32 | None = None

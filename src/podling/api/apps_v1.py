@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import field
 
 from podling.api import core_v1, meta_v1
-from podling.api.scalars import IntOrString, Time
+from podling.api.scalars import Int32, Int64, IntOrString, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -16,7 +16,7 @@ class ControllerRevision(ApiStruct):
     api_version: str = field(default_factory=lambda: "apps/v1")
     metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     data: Any = None
-    revision: int | None = None
+    revision: Int64 | None = None
 
 
 class ControllerRevisionList(ApiStruct):
@@ -50,24 +50,24 @@ class DaemonSetList(ApiStruct):
 
 
 class DaemonSetSpec(ApiStruct):
-    min_ready_seconds: int | None = None
-    revision_history_limit: int | None = None
+    min_ready_seconds: Int32 | None = None
+    revision_history_limit: Int32 | None = None
     selector: meta_v1.LabelSelector = field(default_factory=lambda: meta_v1.LabelSelector())
     template: core_v1.PodTemplateSpec = field(default_factory=lambda: core_v1.PodTemplateSpec())
     update_strategy: DaemonSetUpdateStrategy | None = None
 
 
 class DaemonSetStatus(ApiStruct):
-    collision_count: int | None = None
+    collision_count: Int32 | None = None
     conditions: Annotated[list[DaemonSetCondition], merge_list("map", map_keys=("type",), patch="merge", key="type")] | None = None
-    current_number_scheduled: int = field(default_factory=int)
-    desired_number_scheduled: int = field(default_factory=int)
-    number_available: int | None = None
-    number_misscheduled: int = field(default_factory=int)
-    number_ready: int = field(default_factory=int)
-    number_unavailable: int | None = None
-    observed_generation: int | None = None
-    updated_number_scheduled: int | None = None
+    current_number_scheduled: Int32 = field(default_factory=int)
+    desired_number_scheduled: Int32 = field(default_factory=int)
+    number_available: Int32 | None = None
+    number_misscheduled: Int32 = field(default_factory=int)
+    number_ready: Int32 = field(default_factory=int)
+    number_unavailable: Int32 | None = None
+    observed_generation: Int64 | None = None
+    updated_number_scheduled: Int32 | None = None
 
 
 class DaemonSetUpdateStrategy(ApiStruct):
@@ -100,26 +100,26 @@ class DeploymentList(ApiStruct):
 
 
 class DeploymentSpec(ApiStruct):
-    min_ready_seconds: int | None = None
+    min_ready_seconds: Int32 | None = None
     paused: bool | None = None
-    progress_deadline_seconds: int | None = None
-    replicas: int | None = None
-    revision_history_limit: int | None = None
+    progress_deadline_seconds: Int32 | None = None
+    replicas: Int32 | None = None
+    revision_history_limit: Int32 | None = None
     selector: meta_v1.LabelSelector = field(default_factory=lambda: meta_v1.LabelSelector())
     strategy: Annotated[DeploymentStrategy, merge_list(patch="retainKeys")] | None = None
     template: core_v1.PodTemplateSpec = field(default_factory=lambda: core_v1.PodTemplateSpec())
 
 
 class DeploymentStatus(ApiStruct):
-    available_replicas: int | None = None
-    collision_count: int | None = None
+    available_replicas: Int32 | None = None
+    collision_count: Int32 | None = None
     conditions: Annotated[list[DeploymentCondition], merge_list("map", map_keys=("type",), patch="merge", key="type")] | None = None
-    observed_generation: int | None = None
-    ready_replicas: int | None = None
-    replicas: int | None = None
-    terminating_replicas: int | None = None
-    unavailable_replicas: int | None = None
-    updated_replicas: int | None = None
+    observed_generation: Int64 | None = None
+    ready_replicas: Int32 | None = None
+    replicas: Int32 | None = None
+    terminating_replicas: Int32 | None = None
+    unavailable_replicas: Int32 | None = None
+    updated_replicas: Int32 | None = None
 
 
 class DeploymentStrategy(ApiStruct):
@@ -151,20 +151,20 @@ class ReplicaSetList(ApiStruct):
 
 
 class ReplicaSetSpec(ApiStruct):
-    min_ready_seconds: int | None = None
-    replicas: int | None = None
+    min_ready_seconds: Int32 | None = None
+    replicas: Int32 | None = None
     selector: meta_v1.LabelSelector = field(default_factory=lambda: meta_v1.LabelSelector())
     template: core_v1.PodTemplateSpec | None = None
 
 
 class ReplicaSetStatus(ApiStruct):
-    available_replicas: int | None = None
+    available_replicas: Int32 | None = None
     conditions: Annotated[list[ReplicaSetCondition], merge_list("map", map_keys=("type",), patch="merge", key="type")] | None = None
-    fully_labeled_replicas: int | None = None
-    observed_generation: int | None = None
-    ready_replicas: int | None = None
-    replicas: int = field(default_factory=int)
-    terminating_replicas: int | None = None
+    fully_labeled_replicas: Int32 | None = None
+    observed_generation: Int64 | None = None
+    ready_replicas: Int32 | None = None
+    replicas: Int32 = field(default_factory=int)
+    terminating_replicas: Int32 | None = None
 
 
 class RollingUpdateDaemonSet(ApiStruct):
@@ -179,7 +179,7 @@ class RollingUpdateDeployment(ApiStruct):
 
 class RollingUpdateStatefulSetStrategy(ApiStruct):
     max_unavailable: IntOrString | None = None
-    partition: int | None = None
+    partition: Int32 | None = None
 
 
 class StatefulSet(ApiStruct):
@@ -206,7 +206,7 @@ class StatefulSetList(ApiStruct):
 
 
 class StatefulSetOrdinals(ApiStruct):
-    start: int | None = None
+    start: Int32 | None = None
 
 
 class StatefulSetPersistentVolumeClaimRetentionPolicy(ApiStruct):
@@ -215,12 +215,12 @@ class StatefulSetPersistentVolumeClaimRetentionPolicy(ApiStruct):
 
 
 class StatefulSetSpec(ApiStruct):
-    min_ready_seconds: int | None = None
+    min_ready_seconds: Int32 | None = None
     ordinals: StatefulSetOrdinals | None = None
     persistent_volume_claim_retention_policy: StatefulSetPersistentVolumeClaimRetentionPolicy | None = None
     pod_management_policy: str | None = None
-    replicas: int | None = None
-    revision_history_limit: int | None = None
+    replicas: Int32 | None = None
+    revision_history_limit: Int32 | None = None
     selector: meta_v1.LabelSelector = field(default_factory=lambda: meta_v1.LabelSelector())
     service_name: str | None = None
     template: core_v1.PodTemplateSpec = field(default_factory=lambda: core_v1.PodTemplateSpec())
@@ -229,16 +229,16 @@ class StatefulSetSpec(ApiStruct):
 
 
 class StatefulSetStatus(ApiStruct):
-    available_replicas: int | None = None
-    collision_count: int | None = None
+    available_replicas: Int32 | None = None
+    collision_count: Int32 | None = None
     conditions: Annotated[list[StatefulSetCondition], merge_list("map", map_keys=("type",), patch="merge", key="type")] | None = None
-    current_replicas: int | None = None
+    current_replicas: Int32 | None = None
     current_revision: str | None = None
-    observed_generation: int | None = None
-    ready_replicas: int | None = None
-    replicas: int = field(default_factory=int)
+    observed_generation: Int64 | None = None
+    ready_replicas: Int32 | None = None
+    replicas: Int32 = field(default_factory=int)
     update_revision: str | None = None
-    updated_replicas: int | None = None
+    updated_replicas: Int32 | None = None
 
 
 class StatefulSetUpdateStrategy(ApiStruct):

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.scalars import Time
+from podling.api.scalars import Int64, Time
 from podling.api.struct import ApiStruct, OPTIONAL, merge_list
 
 
@@ -41,7 +41,7 @@ class TokenRequestSpec(ApiStruct):
     attestations: dict[str, list[str]] | None = None
     audiences: Annotated[list[str], merge_list("atomic")] | None = None
     bound_object_ref: BoundObjectReference | None = None
-    expiration_seconds: int | None = None
+    expiration_seconds: Int64 | None = None
 
 
 class TokenRequestStatus(ApiStruct):

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.scalars import Time
+from podling.api.scalars import Int32, Int64, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list
 
 
@@ -33,18 +33,18 @@ class HorizontalPodAutoscalerList(ApiStruct):
 
 
 class HorizontalPodAutoscalerSpec(ApiStruct):
-    max_replicas: int = field(default_factory=int)
-    min_replicas: int | None = None
+    max_replicas: Int32 = field(default_factory=int)
+    min_replicas: Int32 | None = None
     scale_target_ref: CrossVersionObjectReference = field(default_factory=lambda: CrossVersionObjectReference())
-    target_cpu_utilization_percentage: int | None = field(name="targetCPUUtilizationPercentage", default=None)
+    target_cpu_utilization_percentage: Int32 | None = field(name="targetCPUUtilizationPercentage", default=None)
 
 
 class HorizontalPodAutoscalerStatus(ApiStruct):
-    current_cpu_utilization_percentage: int | None = field(name="currentCPUUtilizationPercentage", default=None)
-    current_replicas: int = field(default_factory=int)
-    desired_replicas: int = field(default_factory=int)
+    current_cpu_utilization_percentage: Int32 | None = field(name="currentCPUUtilizationPercentage", default=None)
+    current_replicas: Int32 = field(default_factory=int)
+    desired_replicas: Int32 = field(default_factory=int)
     last_scale_time: Time | None = None
-    observed_generation: int | None = None
+    observed_generation: Int64 | None = None
 
 
 class Scale(ApiStruct):
@@ -56,9 +56,9 @@ class Scale(ApiStruct):
 
 
 class ScaleSpec(ApiStruct):
-    replicas: int | None = None
+    replicas: Int32 | None = None
 
 
 class ScaleStatus(ApiStruct):
-    replicas: int = field(default_factory=int)
+    replicas: Int32 = field(default_factory=int)
     selector: str | None = None

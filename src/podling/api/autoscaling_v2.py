@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.scalars import Quantity, Time
+from podling.api.scalars import Int32, Int64, Quantity, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -40,15 +40,15 @@ class ExternalMetricStatus(ApiStruct):
 
 
 class HPAScalingPolicy(ApiStruct):
-    period_seconds: int = field(default_factory=int)
+    period_seconds: Int32 = field(default_factory=int)
     type: str = field(default_factory=str)
-    value: int = field(default_factory=int)
+    value: Int32 = field(default_factory=int)
 
 
 class HPAScalingRules(ApiStruct):
     policies: Annotated[list[HPAScalingPolicy], merge_list("atomic")] | None = None
     select_policy: str | None = None
-    stabilization_window_seconds: int | None = None
+    stabilization_window_seconds: Int32 | None = None
     tolerance: Quantity | None = None
 
 
@@ -69,7 +69,7 @@ class HorizontalPodAutoscalerCondition(ApiStruct):
     status: str = field(default_factory=str)
     last_transition_time: Time | None = None
     message: str | None = None
-    observed_generation: int | None = None
+    observed_generation: Int64 | None = None
     reason: str | None = None
     type: str = field(default_factory=str)
 
@@ -83,19 +83,19 @@ class HorizontalPodAutoscalerList(ApiStruct):
 
 class HorizontalPodAutoscalerSpec(ApiStruct):
     behavior: HorizontalPodAutoscalerBehavior | None = None
-    max_replicas: int = field(default_factory=int)
+    max_replicas: Int32 = field(default_factory=int)
     metrics: Annotated[list[MetricSpec], merge_list("atomic")] | None = None
-    min_replicas: int | None = None
+    min_replicas: Int32 | None = None
     scale_target_ref: CrossVersionObjectReference = field(default_factory=lambda: CrossVersionObjectReference())
 
 
 class HorizontalPodAutoscalerStatus(ApiStruct):
     conditions: Annotated[list[HorizontalPodAutoscalerCondition], merge_list("map", map_keys=("type",), patch="merge", key="type")] | None = None
     current_metrics: Annotated[list[MetricStatus], merge_list("atomic")] | None = None
-    current_replicas: int | None = None
-    desired_replicas: int = field(default_factory=int)
+    current_replicas: Int32 | None = None
+    desired_replicas: Int32 = field(default_factory=int)
     last_scale_time: Time | None = None
-    observed_generation: int | None = None
+    observed_generation: Int64 | None = None
 
 
 class MetricIdentifier(ApiStruct):
@@ -122,14 +122,14 @@ class MetricStatus(ApiStruct):
 
 
 class MetricTarget(ApiStruct):
-    average_utilization: int | None = None
+    average_utilization: Int32 | None = None
     average_value: Quantity | None = None
     type: str = field(default_factory=str)
     value: Quantity | None = None
 
 
 class MetricValueStatus(ApiStruct):
-    average_utilization: int | None = None
+    average_utilization: Int32 | None = None
     average_value: Quantity | None = None
     value: Quantity | None = None
 

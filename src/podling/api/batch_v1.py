@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import field
 
 from podling.api import core_v1, meta_v1
-from podling.api.scalars import Time
+from podling.api.scalars import Int32, Int64, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -28,11 +28,11 @@ class CronJobList(ApiStruct):
 
 class CronJobSpec(ApiStruct):
     concurrency_policy: str | None = None
-    failed_jobs_history_limit: int | None = None
+    failed_jobs_history_limit: Int32 | None = None
     job_template: JobTemplateSpec = field(default_factory=lambda: JobTemplateSpec())
     schedule: str = field(default_factory=str)
-    starting_deadline_seconds: int | None = None
-    successful_jobs_history_limit: int | None = None
+    starting_deadline_seconds: Int64 | None = None
+    successful_jobs_history_limit: Int32 | None = None
     suspend: bool | None = None
     time_zone: str | None = None
 
@@ -75,15 +75,15 @@ class JobSchedulingConfiguration(ApiStruct):
 
 
 class JobSpec(ApiStruct):
-    active_deadline_seconds: int | None = None
-    backoff_limit: int | None = None
-    backoff_limit_per_index: int | None = None
+    active_deadline_seconds: Int64 | None = None
+    backoff_limit: Int32 | None = None
+    backoff_limit_per_index: Int32 | None = None
     completion_mode: str | None = None
-    completions: int | None = None
+    completions: Int32 | None = None
     managed_by: str | None = None
     manual_selector: bool | None = None
-    max_failed_indexes: int | None = None
-    parallelism: int | None = None
+    max_failed_indexes: Int32 | None = None
+    parallelism: Int32 | None = None
     pod_failure_policy: PodFailurePolicy | None = None
     pod_replacement_policy: str | None = None
     scheduling: JobSchedulingConfiguration | None = None
@@ -91,20 +91,20 @@ class JobSpec(ApiStruct):
     success_policy: SuccessPolicy | None = None
     suspend: bool | None = None
     template: core_v1.PodTemplateSpec = field(default_factory=lambda: core_v1.PodTemplateSpec())
-    ttl_seconds_after_finished: int | None = None
+    ttl_seconds_after_finished: Int32 | None = None
 
 
 class JobStatus(ApiStruct):
-    active: int | None = None
+    active: Int32 | None = None
     completed_indexes: str | None = None
     completion_time: Time | None = None
     conditions: Annotated[list[JobCondition], merge_list("atomic", patch="merge", key="type")] | None = None
-    failed: int | None = None
+    failed: Int32 | None = None
     failed_indexes: str | None = None
-    ready: int | None = None
+    ready: Int32 | None = None
     start_time: Time | None = None
-    succeeded: int | None = None
-    terminating: int | None = None
+    succeeded: Int32 | None = None
+    terminating: Int32 | None = None
     uncounted_terminated_pods: UncountedTerminatedPods | None = None
 
 
@@ -120,7 +120,7 @@ class PodFailurePolicy(ApiStruct):
 class PodFailurePolicyOnExitCodesRequirement(ApiStruct):
     container_name: str | None = None
     operator: str = field(default_factory=str)
-    values: Annotated[list[int], merge_list("set")] = field(default_factory=empty_list)
+    values: Annotated[list[Int32], merge_list("set")] = field(default_factory=empty_list)
 
 
 class PodFailurePolicyOnPodConditionsPattern(ApiStruct):
@@ -139,7 +139,7 @@ class SuccessPolicy(ApiStruct):
 
 
 class SuccessPolicyRule(ApiStruct):
-    succeeded_count: int | None = None
+    succeeded_count: Int32 | None = None
     succeeded_indexes: str | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.scalars import Base64, Time
+from podling.api.scalars import Base64, Int32, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -36,7 +36,7 @@ class CertificateSigningRequestList(ApiStruct):
 
 
 class CertificateSigningRequestSpec(ApiStruct):
-    expiration_seconds: int | None = None
+    expiration_seconds: Int32 | None = None
     extra: dict[str, list[str]] | None = None
     groups: Annotated[list[str], merge_list("atomic")] | None = None
     request: Base64 = field(default_factory=str)
@@ -86,7 +86,7 @@ class PodCertificateRequestList(ApiStruct):
 
 
 class PodCertificateRequestSpec(ApiStruct):
-    max_expiration_seconds: int | None = None
+    max_expiration_seconds: Int32 | None = None
     node_name: str = field(default_factory=str)
     node_uid: str = field(name="nodeUID", default_factory=str)
     pod_name: str = field(default_factory=str)

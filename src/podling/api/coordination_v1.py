@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.scalars import MicroTime
+from podling.api.scalars import Int32, MicroTime
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list
 
 
@@ -28,8 +28,8 @@ class LeaseList(ApiStruct):
 class LeaseSpec(ApiStruct):
     acquire_time: MicroTime | None = None
     holder_identity: str | None = None
-    lease_duration_seconds: int | None = None
-    lease_transitions: int | None = None
+    lease_duration_seconds: Int32 | None = None
+    lease_transitions: Int32 | None = None
     preferred_holder: str | None = None
     renew_time: MicroTime | None = None
     strategy: str | None = None

@@ -7,13 +7,13 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.scalars import Base64, IntOrString, MicroTime, Quantity, Time
+from podling.api.scalars import Base64, Int32, Int64, IntOrString, MicroTime, Quantity, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class AWSElasticBlockStoreVolumeSource(ApiStruct):
     fs_type: str | None = None
-    partition: int | None = None
+    partition: Int32 | None = None
     read_only: bool | None = None
     volume_id: str = field(name="volumeID", default_factory=str)
 
@@ -122,7 +122,7 @@ class CinderVolumeSource(ApiStruct):
 
 
 class ClientIPConfig(ApiStruct):
-    timeout_seconds: int | None = None
+    timeout_seconds: Int32 | None = None
 
 
 class ClusterTrustBundleProjection(ApiStruct):
@@ -131,7 +131,7 @@ class ClusterTrustBundleProjection(ApiStruct):
     optional: bool | None = None
     path: str = field(default_factory=str)
     signer_name: str | None = None
-    user: int | None = None
+    user: Int64 | None = None
 
 
 class ComponentCondition(ApiStruct):
@@ -197,8 +197,8 @@ class ConfigMapProjection(ApiStruct):
 
 
 class ConfigMapVolumeSource(ApiStruct):
-    default_mode: int | None = None
-    default_user: int | None = None
+    default_mode: Int32 | None = None
+    default_user: Int64 | None = None
     items: Annotated[list[KeyToPath], merge_list("atomic")] | None = None
     name: str | None = None
     optional: bool | None = None
@@ -240,13 +240,13 @@ class ContainerExtendedResourceRequest(ApiStruct):
 
 class ContainerImage(ApiStruct):
     names: Annotated[list[str], merge_list("atomic")] | None = None
-    size_bytes: int | None = None
+    size_bytes: Int64 | None = None
 
 
 class ContainerPort(ApiStruct):
-    container_port: int = field(default_factory=int)
+    container_port: Int32 = field(default_factory=int)
     host_ip: str | None = field(name="hostIP", default=None)
-    host_port: int | None = None
+    host_port: Int32 | None = None
     name: str | None = None
     protocol: str | None = None
 
@@ -263,7 +263,7 @@ class ContainerRestartRule(ApiStruct):
 
 class ContainerRestartRuleOnExitCodes(ApiStruct):
     operator: str = field(default_factory=str)
-    values: Annotated[list[int], merge_list("set")] | None = None
+    values: Annotated[list[Int32], merge_list("set")] | None = None
 
 
 class ContainerState(ApiStruct):
@@ -278,11 +278,11 @@ class ContainerStateRunning(ApiStruct):
 
 class ContainerStateTerminated(ApiStruct):
     container_id: str | None = field(name="containerID", default=None)
-    exit_code: int = field(default_factory=int)
+    exit_code: Int32 = field(default_factory=int)
     finished_at: Time | None = None
     message: str | None = None
     reason: str | None = None
-    signal: int | None = None
+    signal: Int32 | None = None
     started_at: Time | None = None
 
 
@@ -301,7 +301,7 @@ class ContainerStatus(ApiStruct):
     name: str = field(default_factory=str)
     ready: bool = field(default_factory=bool)
     resources: ResourceRequirements | None = None
-    restart_count: int = field(default_factory=int)
+    restart_count: Int32 = field(default_factory=int)
     started: bool | None = None
     state: ContainerState | None = None
     stop_signal: str | None = None
@@ -314,7 +314,7 @@ class ContainerUser(ApiStruct):
 
 
 class DaemonEndpoint(ApiStruct):
-    port: int = field(name="Port", default_factory=int)
+    port: Int32 = field(name="Port", default_factory=int)
 
 
 class DownwardAPIProjection(ApiStruct):
@@ -323,21 +323,21 @@ class DownwardAPIProjection(ApiStruct):
 
 class DownwardAPIVolumeFile(ApiStruct):
     field_ref: ObjectFieldSelector | None = None
-    mode: int | None = None
+    mode: Int32 | None = None
     path: str = field(default_factory=str)
     resource_field_ref: ResourceFieldSelector | None = None
-    user: int | None = None
+    user: Int64 | None = None
 
 
 class DownwardAPIVolumeSource(ApiStruct):
-    default_mode: int | None = None
-    default_user: int | None = None
+    default_mode: Int32 | None = None
+    default_user: Int64 | None = None
     items: Annotated[list[DownwardAPIVolumeFile], merge_list("atomic")] | None = None
 
 
 class EmptyDirVolumeSource(ApiStruct):
     medium: str | None = None
-    mode: int | None = None
+    mode: Int32 | None = None
     size_limit: Quantity | None = None
 
 
@@ -351,7 +351,7 @@ class EndpointAddress(ApiStruct):
 class EndpointPort(ApiStruct):
     app_protocol: str | None = None
     name: str | None = None
-    port: int = field(default_factory=int)
+    port: Int32 = field(default_factory=int)
     protocol: str | None = None
 
 
@@ -433,7 +433,7 @@ class Event(ApiStruct):
     api_version: str = field(default_factory=lambda: "v1")
     metadata: meta_v1.ObjectMeta = field(default_factory=lambda: meta_v1.ObjectMeta())
     action: str | None = None
-    count: int | None = None
+    count: Int32 | None = None
     event_time: MicroTime | None = None
     first_timestamp: Time | None = None
     involved_object: ObjectReference = field(default_factory=lambda: ObjectReference())
@@ -456,7 +456,7 @@ class EventList(ApiStruct):
 
 
 class EventSeries(ApiStruct):
-    count: int | None = None
+    count: Int32 | None = None
     last_observed_time: MicroTime | None = None
 
 
@@ -467,7 +467,7 @@ class EventSource(ApiStruct):
 
 class EvictionResponder(ApiStruct):
     name: str = field(default_factory=str)
-    priority: int = field(default_factory=int)
+    priority: Int32 = field(default_factory=int)
 
 
 class ExecAction(ApiStruct):
@@ -476,7 +476,7 @@ class ExecAction(ApiStruct):
 
 class FCVolumeSource(ApiStruct):
     fs_type: str | None = None
-    lun: int | None = None
+    lun: Int32 | None = None
     read_only: bool | None = None
     target_wwns: Annotated[list[str], merge_list("atomic")] | None = field(name="targetWWNs", default=None)
     wwids: Annotated[list[str], merge_list("atomic")] | None = None
@@ -512,14 +512,14 @@ class FlockerVolumeSource(ApiStruct):
 
 class GCEPersistentDiskVolumeSource(ApiStruct):
     fs_type: str | None = None
-    partition: int | None = None
+    partition: Int32 | None = None
     pd_name: str = field(default_factory=str)
     read_only: bool | None = None
 
 
 class GRPCAction(ApiStruct):
     mode: str | None = None
-    port: int = field(default_factory=int)
+    port: Int32 = field(default_factory=int)
     service: str | None = None
 
 
@@ -577,7 +577,7 @@ class ISCSIPersistentVolumeSource(ApiStruct):
     initiator_name: str | None = None
     iqn: str = field(default_factory=str)
     iscsi_interface: str | None = None
-    lun: int = field(default_factory=int)
+    lun: Int32 = field(default_factory=int)
     portals: Annotated[list[str], merge_list("atomic")] | None = None
     read_only: bool | None = None
     secret_ref: SecretReference | None = None
@@ -591,7 +591,7 @@ class ISCSIVolumeSource(ApiStruct):
     initiator_name: str | None = None
     iqn: str = field(default_factory=str)
     iscsi_interface: str | None = None
-    lun: int = field(default_factory=int)
+    lun: Int32 = field(default_factory=int)
     portals: Annotated[list[str], merge_list("atomic")] | None = None
     read_only: bool | None = None
     secret_ref: LocalObjectReference | None = None
@@ -609,9 +609,9 @@ class ImageVolumeStatus(ApiStruct):
 
 class KeyToPath(ApiStruct):
     key: str = field(default_factory=str)
-    mode: int | None = None
+    mode: Int32 | None = None
     path: str = field(default_factory=str)
-    user: int | None = None
+    user: Int64 | None = None
 
 
 class Lifecycle(ApiStruct):
@@ -655,9 +655,9 @@ class LimitRangeSpec(ApiStruct):
 
 
 class LinuxContainerUser(ApiStruct):
-    gid: int = field(default_factory=int)
-    supplemental_groups: Annotated[list[int], merge_list("atomic")] | None = None
-    uid: int = field(default_factory=int)
+    gid: Int64 = field(default_factory=int)
+    supplemental_groups: Annotated[list[Int64], merge_list("atomic")] | None = None
+    uid: Int64 = field(default_factory=int)
 
 
 class LoadBalancerIngress(ApiStruct):
@@ -852,7 +852,7 @@ class NodeStatus(ApiStruct):
 
 
 class NodeSwapStatus(ApiStruct):
-    capacity: int | None = None
+    capacity: Int64 | None = None
 
 
 class NodeSystemInfo(ApiStruct):
@@ -1036,9 +1036,9 @@ class PodCertificateProjection(ApiStruct):
     credential_bundle_path: str | None = None
     key_path: str | None = None
     key_type: str = field(default_factory=str)
-    max_expiration_seconds: int | None = None
+    max_expiration_seconds: Int32 | None = None
     signer_name: str = field(default_factory=str)
-    user: int | None = None
+    user: Int64 | None = None
     user_annotations: dict[str, str] | None = None
 
 
@@ -1047,7 +1047,7 @@ class PodCondition(ApiStruct):
     last_probe_time: Time | None = None
     last_transition_time: Time | None = None
     message: str | None = None
-    observed_generation: int | None = None
+    observed_generation: Int64 | None = None
     reason: str | None = None
     type: str = field(default_factory=str)
 
@@ -1108,22 +1108,22 @@ class PodSchedulingGroup(ApiStruct):
 
 class PodSecurityContext(ApiStruct):
     app_armor_profile: AppArmorProfile | None = None
-    fs_group: int | None = None
+    fs_group: Int64 | None = None
     fs_group_change_policy: str | None = None
-    run_as_group: int | None = None
+    run_as_group: Int64 | None = None
     run_as_non_root: bool | None = None
-    run_as_user: int | None = None
+    run_as_user: Int64 | None = None
     se_linux_change_policy: str | None = None
     se_linux_options: SELinuxOptions | None = None
     seccomp_profile: SeccompProfile | None = None
-    supplemental_groups: Annotated[list[int], merge_list("atomic")] | None = None
+    supplemental_groups: Annotated[list[Int64], merge_list("atomic")] | None = None
     supplemental_groups_policy: str | None = None
     sysctls: Annotated[list[Sysctl], merge_list("atomic")] | None = None
     windows_options: WindowsSecurityContextOptions | None = None
 
 
 class PodSpec(ApiStruct):
-    active_deadline_seconds: int | None = None
+    active_deadline_seconds: Int64 | None = None
     affinity: Affinity | None = None
     automount_service_account_token: bool | None = None
     containers: Annotated[list[Container], merge_list("map", map_keys=("name",), patch="merge", key="name")] = field(default_factory=empty_list)
@@ -1146,7 +1146,7 @@ class PodSpec(ApiStruct):
     os: PodOS | None = None
     overhead: dict[str, Quantity] | None = None
     preemption_policy: str | None = None
-    priority: int | None = None
+    priority: Int32 | None = None
     priority_class_name: str | None = None
     readiness_gates: Annotated[list[PodReadinessGate], merge_list("atomic")] | None = None
     resource_claims: Annotated[list[PodResourceClaim], merge_list("map", map_keys=("name",), patch="merge,retainKeys", key="name")] | None = None
@@ -1162,7 +1162,7 @@ class PodSpec(ApiStruct):
     set_hostname_as_fqdn: bool | None = field(name="setHostnameAsFQDN", default=None)
     share_process_namespace: bool | None = None
     subdomain: str | None = None
-    termination_grace_period_seconds: int | None = None
+    termination_grace_period_seconds: Int64 | None = None
     tolerations: Annotated[list[Toleration], merge_list("atomic")] | None = None
     topology_spread_constraints: Annotated[list[TopologySpreadConstraint], merge_list("map", map_keys=("topologyKey", "whenUnsatisfiable"), patch="merge", key="topologyKey")] | None = None
     volumes: Annotated[list[Volume], merge_list("map", map_keys=("name",), patch="merge,retainKeys", key="name")] | None = None
@@ -1180,7 +1180,7 @@ class PodStatus(ApiStruct):
     message: str | None = None
     node_allocatable_resource_claim_statuses: Annotated[list[NodeAllocatableResourceClaimStatus], merge_list("map", map_keys=("resourceClaimName",), patch="merge", key="resourceClaimName")] | None = None
     nominated_node_name: str | None = None
-    observed_generation: int | None = None
+    observed_generation: Int64 | None = None
     phase: str | None = None
     pod_ip: str | None = field(name="podIP", default=None)
     pod_ips: Annotated[list[PodIP], merge_list("map", map_keys=("ip",), patch="merge", key="ip")] | None = field(name="podIPs", default=None)
@@ -1220,7 +1220,7 @@ class PodVolumeHealth(ApiStruct):
 
 class PortStatus(ApiStruct):
     error: str | None = None
-    port: int = field(default_factory=int)
+    port: Int32 = field(default_factory=int)
     protocol: str = field(default_factory=str)
 
 
@@ -1232,25 +1232,25 @@ class PortworxVolumeSource(ApiStruct):
 
 class PreferredSchedulingTerm(ApiStruct):
     preference: NodeSelectorTerm = field(default_factory=lambda: NodeSelectorTerm())
-    weight: int = field(default_factory=int)
+    weight: Int32 = field(default_factory=int)
 
 
 class Probe(ApiStruct):
     exec: ExecAction | None = None
-    failure_threshold: int | None = None
+    failure_threshold: Int32 | None = None
     grpc: GRPCAction | None = None
     http_get: HTTPGetAction | None = None
-    initial_delay_seconds: int | None = None
-    period_seconds: int | None = None
-    success_threshold: int | None = None
+    initial_delay_seconds: Int32 | None = None
+    period_seconds: Int32 | None = None
+    success_threshold: Int32 | None = None
     tcp_socket: TCPSocketAction | None = None
-    termination_grace_period_seconds: int | None = None
-    timeout_seconds: int | None = None
+    termination_grace_period_seconds: Int64 | None = None
+    timeout_seconds: Int32 | None = None
 
 
 class ProjectedVolumeSource(ApiStruct):
-    default_mode: int | None = None
-    default_user: int | None = None
+    default_mode: Int32 | None = None
+    default_user: Int64 | None = None
     sources: Annotated[list[VolumeProjection], merge_list("atomic")] | None = None
 
 
@@ -1309,19 +1309,19 @@ class ReplicationControllerList(ApiStruct):
 
 
 class ReplicationControllerSpec(ApiStruct):
-    min_ready_seconds: int | None = None
-    replicas: int | None = None
+    min_ready_seconds: Int32 | None = None
+    replicas: Int32 | None = None
     selector: Annotated[dict[str, str], merge_list("atomic")] | None = None
     template: PodTemplateSpec | None = None
 
 
 class ReplicationControllerStatus(ApiStruct):
-    available_replicas: int | None = None
+    available_replicas: Int32 | None = None
     conditions: Annotated[list[ReplicationControllerCondition], merge_list("map", map_keys=("type",), patch="merge", key="type")] | None = None
-    fully_labeled_replicas: int | None = None
-    observed_generation: int | None = None
-    ready_replicas: int | None = None
-    replicas: int = field(default_factory=int)
+    fully_labeled_replicas: Int32 | None = None
+    observed_generation: Int64 | None = None
+    ready_replicas: Int32 | None = None
+    replicas: Int32 = field(default_factory=int)
 
 
 class ResourceClaim(ApiStruct):
@@ -1466,8 +1466,8 @@ class SecretReference(ApiStruct):
 
 
 class SecretVolumeSource(ApiStruct):
-    default_mode: int | None = None
-    default_user: int | None = None
+    default_mode: Int32 | None = None
+    default_user: Int64 | None = None
     items: Annotated[list[KeyToPath], merge_list("atomic")] | None = None
     optional: bool | None = None
     secret_name: str | None = None
@@ -1480,9 +1480,9 @@ class SecurityContext(ApiStruct):
     privileged: bool | None = None
     proc_mount: str | None = None
     read_only_root_filesystem: bool | None = None
-    run_as_group: int | None = None
+    run_as_group: Int64 | None = None
     run_as_non_root: bool | None = None
-    run_as_user: int | None = None
+    run_as_user: Int64 | None = None
     se_linux_options: SELinuxOptions | None = None
     seccomp_profile: SeccompProfile | None = None
     windows_options: WindowsSecurityContextOptions | None = None
@@ -1514,9 +1514,9 @@ class ServiceAccountList(ApiStruct):
 
 class ServiceAccountTokenProjection(ApiStruct):
     audience: str | None = None
-    expiration_seconds: int | None = None
+    expiration_seconds: Int64 | None = None
     path: str = field(default_factory=str)
-    user: int | None = None
+    user: Int64 | None = None
 
 
 class ServiceList(ApiStruct):
@@ -1529,8 +1529,8 @@ class ServiceList(ApiStruct):
 class ServicePort(ApiStruct):
     app_protocol: str | None = None
     name: str | None = None
-    node_port: int | None = None
-    port: int = field(default_factory=int)
+    node_port: Int32 | None = None
+    port: Int32 = field(default_factory=int)
     protocol: str | None = None
     target_port: IntOrString | None = None
 
@@ -1542,7 +1542,7 @@ class ServiceSpec(ApiStruct):
     external_ips: Annotated[list[str], merge_list("atomic")] | None = field(name="externalIPs", default=None)
     external_name: str | None = None
     external_traffic_policy: str | None = None
-    health_check_node_port: int | None = None
+    health_check_node_port: Int32 | None = None
     internal_traffic_policy: str | None = None
     ip_families: Annotated[list[str], merge_list("atomic")] | None = None
     ip_family_policy: str | None = None
@@ -1568,7 +1568,7 @@ class SessionAffinityConfig(ApiStruct):
 
 
 class SleepAction(ApiStruct):
-    seconds: int = field(default_factory=int)
+    seconds: Int64 = field(default_factory=int)
 
 
 class StorageOSPersistentVolumeSource(ApiStruct):
@@ -1608,7 +1608,7 @@ class Toleration(ApiStruct):
     effect: str | None = None
     key: str | None = None
     operator: str | None = None
-    toleration_seconds: int | None = None
+    toleration_seconds: Int64 | None = None
     value: str | None = None
 
 
@@ -1624,8 +1624,8 @@ class TopologySelectorTerm(ApiStruct):
 class TopologySpreadConstraint(ApiStruct):
     label_selector: meta_v1.LabelSelector | None = None
     match_label_keys: Annotated[list[str], merge_list("atomic")] | None = None
-    max_skew: int = field(default_factory=int)
-    min_domains: int | None = None
+    max_skew: Int32 = field(default_factory=int)
+    min_domains: Int32 | None = None
     node_affinity_policy: str | None = None
     node_taints_policy: str | None = None
     topology_key: str = field(default_factory=str)
@@ -1745,7 +1745,7 @@ class VsphereVirtualDiskVolumeSource(ApiStruct):
 
 class WeightedPodAffinityTerm(ApiStruct):
     pod_affinity_term: PodAffinityTerm = field(default_factory=lambda: PodAffinityTerm())
-    weight: int = field(default_factory=int)
+    weight: Int32 = field(default_factory=int)
 
 
 class WindowsSecurityContextOptions(ApiStruct):

@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import core_v1, meta_v1
+from podling.api.scalars import Int32
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -35,7 +36,7 @@ class EndpointHints(ApiStruct):
 class EndpointPort(ApiStruct):
     app_protocol: str | None = None
     name: str | None = None
-    port: int | None = None
+    port: Int32 | None = None
     protocol: str | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import core_v1, meta_v1
-from podling.api.scalars import MicroTime, Time
+from podling.api.scalars import Int32, MicroTime, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list
 
 
@@ -16,7 +16,7 @@ class Event(ApiStruct):
     api_version: str = field(default_factory=lambda: "events.k8s.io/v1")
     metadata: Annotated[meta_v1.ObjectMeta, OPTIONAL] = field(default_factory=lambda: meta_v1.ObjectMeta())
     action: str | None = None
-    deprecated_count: int | None = None
+    deprecated_count: Int32 | None = None
     deprecated_first_timestamp: Time | None = None
     deprecated_last_timestamp: Time | None = None
     deprecated_source: core_v1.EventSource | None = None
@@ -39,5 +39,5 @@ class EventList(ApiStruct):
 
 
 class EventSeries(ApiStruct):
-    count: int = field(default_factory=int)
+    count: Int32 = field(default_factory=int)
     last_observed_time: MicroTime = field(default_factory=str)

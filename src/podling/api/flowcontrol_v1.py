@@ -7,13 +7,13 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.scalars import Time
+from podling.api.scalars import Int32, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
 class ExemptPriorityLevelConfiguration(ApiStruct):
-    lendable_percent: int | None = None
-    nominal_concurrency_shares: int | None = None
+    lendable_percent: Int32 | None = None
+    nominal_concurrency_shares: Int32 | None = None
 
 
 class FlowDistinguisherMethod(ApiStruct):
@@ -45,7 +45,7 @@ class FlowSchemaList(ApiStruct):
 
 class FlowSchemaSpec(ApiStruct):
     distinguisher_method: FlowDistinguisherMethod | None = None
-    matching_precedence: int | None = None
+    matching_precedence: Int32 | None = None
     priority_level_configuration: PriorityLevelConfigurationReference = field(default_factory=lambda: PriorityLevelConfigurationReference())
     rules: Annotated[list[PolicyRulesWithSubjects], merge_list("atomic")] | None = None
 
@@ -64,10 +64,10 @@ class LimitResponse(ApiStruct):
 
 
 class LimitedPriorityLevelConfiguration(ApiStruct):
-    borrowing_limit_percent: int | None = None
-    lendable_percent: int | None = None
+    borrowing_limit_percent: Int32 | None = None
+    lendable_percent: Int32 | None = None
     limit_response: LimitResponse = field(default_factory=lambda: LimitResponse())
-    nominal_concurrency_shares: int | None = None
+    nominal_concurrency_shares: Int32 | None = None
 
 
 class NonResourcePolicyRule(ApiStruct):
@@ -119,9 +119,9 @@ class PriorityLevelConfigurationStatus(ApiStruct):
 
 
 class QueuingConfiguration(ApiStruct):
-    hand_size: int | None = None
-    queue_length_limit: int | None = None
-    queues: int | None = None
+    hand_size: Int32 | None = None
+    queue_length_limit: Int32 | None = None
+    queues: Int32 | None = None
 
 
 class ResourcePolicyRule(ApiStruct):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import field
 
-from podling.api.scalars import Json, NO_JSON, Time
+from podling.api.scalars import Int32, Int64, Json, NO_JSON, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -56,7 +56,7 @@ class Condition(ApiStruct):
     status: str = field(default_factory=str)
     last_transition_time: Time = field(default_factory=str)
     message: str = field(default_factory=str)
-    observed_generation: int | None = None
+    observed_generation: Int64 | None = None
     reason: str = field(default_factory=str)
     type: str = field(default_factory=str)
 
@@ -65,7 +65,7 @@ class DeleteOptions(ApiStruct):
     kind: str = field(default_factory=lambda: "DeleteOptions")
     api_version: str = field(default_factory=lambda: "v1")
     dry_run: Annotated[list[str], merge_list("atomic")] | None = None
-    grace_period_seconds: int | None = None
+    grace_period_seconds: Int64 | None = None
     ignore_store_read_error_with_cluster_breaking_potential: bool | None = None
     orphan_dependents: bool | None = None
     preconditions: Preconditions | None = None
@@ -101,7 +101,7 @@ class LabelSelectorRequirement(ApiStruct):
 
 class ListMeta(ApiStruct):
     continue_: str | None = None
-    remaining_item_count: int | None = None
+    remaining_item_count: Int64 | None = None
     resource_version: str | None = None
     self_link: str | None = None
     shard_info: ShardInfo | None = None
@@ -120,11 +120,11 @@ class ManagedFieldsEntry(ApiStruct):
 class ObjectMeta(ApiStruct):
     annotations: dict[str, str] | None = None
     creation_timestamp: Time | None = None
-    deletion_grace_period_seconds: int | None = None
+    deletion_grace_period_seconds: Int64 | None = None
     deletion_timestamp: Time | None = None
     finalizers: Annotated[list[str], merge_list("set", patch="merge")] | None = None
     generate_name: str | None = None
-    generation: int | None = None
+    generation: Int64 | None = None
     labels: dict[str, str] | None = None
     managed_fields: Annotated[list[ManagedFieldsEntry], merge_list("atomic")] | None = None
     name: str | None = None
@@ -163,7 +163,7 @@ class Status(ApiStruct):
     api_version: str = field(default_factory=lambda: "v1")
     metadata: Annotated[ListMeta, OPTIONAL] = field(default_factory=lambda: ListMeta())
     status: str = field(default_factory=str)
-    code: int | None = None
+    code: Int32 | None = None
     details: StatusDetails | None = None
     message: str | None = None
     reason: str | None = None
@@ -180,7 +180,7 @@ class StatusDetails(ApiStruct):
     causes: Annotated[list[StatusCause], merge_list("atomic")] | None = None
     group: str | None = None
     name: str | None = None
-    retry_after_seconds: int | None = None
+    retry_after_seconds: Int32 | None = None
     uid: str | None = None
 
 

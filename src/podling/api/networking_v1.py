@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import core_v1, meta_v1
-from podling.api.scalars import IntOrString
+from podling.api.scalars import Int32, IntOrString
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -103,7 +103,7 @@ class IngressLoadBalancerStatus(ApiStruct):
 
 class IngressPortStatus(ApiStruct):
     error: str | None = None
-    port: int = field(default_factory=int)
+    port: Int32 = field(default_factory=int)
     protocol: str = field(default_factory=str)
 
 
@@ -164,7 +164,7 @@ class NetworkPolicyPeer(ApiStruct):
 
 
 class NetworkPolicyPort(ApiStruct):
-    end_port: int | None = None
+    end_port: Int32 | None = None
     port: IntOrString | None = None
     protocol: str | None = None
 
@@ -185,7 +185,7 @@ class ParentReference(ApiStruct):
 
 class ServiceBackendPort(ApiStruct):
     name: str | None = None
-    number: int | None = None
+    number: Int32 | None = None
 
 
 class ServiceCIDR(ApiStruct):

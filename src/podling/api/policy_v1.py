@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
-from podling.api.scalars import IntOrString, Time
+from podling.api.scalars import Int32, Int64, IntOrString, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -42,9 +42,9 @@ class PodDisruptionBudgetSpec(ApiStruct):
 
 class PodDisruptionBudgetStatus(ApiStruct):
     conditions: Annotated[list[meta_v1.Condition], merge_list("map", map_keys=("type",), patch="merge", key="type")] | None = None
-    current_healthy: int | None = None
-    desired_healthy: int | None = None
+    current_healthy: Int32 | None = None
+    desired_healthy: Int32 | None = None
     disrupted_pods: dict[str, Time] | None = None
-    disruptions_allowed: int | None = None
-    expected_pods: int | None = None
-    observed_generation: int | None = None
+    disruptions_allowed: Int32 | None = None
+    expected_pods: Int32 | None = None
+    observed_generation: Int64 | None = None

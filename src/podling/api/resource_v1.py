@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import field
 
 from podling.api import core_v1, meta_v1
-from podling.api.scalars import Quantity, Time
+from podling.api.scalars import Int64, Quantity, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -86,8 +86,8 @@ class DeviceAllocationResult(ApiStruct):
 class DeviceAttribute(ApiStruct):
     bool_: bool | None = None
     bools: Annotated[list[bool], merge_list("atomic")] | None = None
-    int_: int | None = None
-    ints: Annotated[list[int], merge_list("atomic")] | None = None
+    int_: Int64 | None = None
+    ints: Annotated[list[Int64], merge_list("atomic")] | None = None
     string: str | None = None
     strings: Annotated[list[str], merge_list("atomic")] | None = None
     version: str | None = None
@@ -178,7 +178,7 @@ class DeviceSelector(ApiStruct):
 class DeviceSubRequest(ApiStruct):
     allocation_mode: str | None = None
     capacity: CapacityRequirements | None = None
-    count: int | None = None
+    count: Int64 | None = None
     derived_attributes: Annotated[list[DeviceDerivedAttribute], merge_list("atomic")] | None = None
     device_class_name: str = field(default_factory=str)
     name: str = field(default_factory=str)
@@ -227,7 +227,7 @@ class DeviceToleration(ApiStruct):
     effect: str | None = None
     key: str | None = None
     operator: str | None = None
-    toleration_seconds: int | None = None
+    toleration_seconds: Int64 | None = None
     value: str | None = None
 
 
@@ -235,7 +235,7 @@ class ExactDeviceRequest(ApiStruct):
     admin_access: bool | None = None
     allocation_mode: str | None = None
     capacity: CapacityRequirements | None = None
-    count: int | None = None
+    count: Int64 | None = None
     derived_attributes: Annotated[list[DeviceDerivedAttribute], merge_list("atomic")] | None = None
     device_class_name: str = field(default_factory=str)
     selectors: Annotated[list[DeviceSelector], merge_list("atomic")] | None = None
@@ -321,9 +321,9 @@ class ResourceClaimTemplateSpec(ApiStruct):
 
 
 class ResourcePool(ApiStruct):
-    generation: int = field(default_factory=int)
+    generation: Int64 = field(default_factory=int)
     name: str = field(default_factory=str)
-    resource_slice_count: int = field(default_factory=int)
+    resource_slice_count: Int64 = field(default_factory=int)
 
 
 class ResourceSlice(ApiStruct):

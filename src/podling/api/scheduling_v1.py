@@ -7,6 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import meta_v1
+from podling.api.scalars import Int32
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list
 
 
@@ -17,7 +18,7 @@ class PriorityClass(ApiStruct):
     description: str | None = None
     global_default: bool | None = None
     preemption_policy: str | None = None
-    value: int | None = None
+    value: Int32 | None = None
 
 
 class PriorityClassList(ApiStruct):

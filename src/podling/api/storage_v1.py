@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import field
 
 from podling.api import core_v1, meta_v1
-from podling.api.scalars import Quantity, Time
+from podling.api.scalars import Int32, Int64, Quantity, Time
 from podling.api.struct import ApiStruct, OPTIONAL, empty_list, merge_list
 
 
@@ -28,7 +28,7 @@ class CSIDriverList(ApiStruct):
 class CSIDriverSpec(ApiStruct):
     attach_required: bool | None = None
     fs_group_policy: str | None = None
-    node_allocatable_update_period_seconds: int | None = None
+    node_allocatable_update_period_seconds: Int64 | None = None
     pod_info_on_mount: bool | None = None
     prevent_pod_scheduling_if_missing: bool | None = None
     requires_republish: bool | None = None
@@ -122,7 +122,7 @@ class StorageHealthCondition(ApiStruct):
 
 class TokenRequest(ApiStruct):
     audience: str = field(default_factory=str)
-    expiration_seconds: int | None = None
+    expiration_seconds: Int64 | None = None
 
 
 class VolumeAttachment(ApiStruct):
@@ -174,10 +174,10 @@ class VolumeAttributesClassList(ApiStruct):
 
 
 class VolumeError(ApiStruct):
-    error_code: int | None = None
+    error_code: Int32 | None = None
     message: str | None = None
     time: Time | None = None
 
 
 class VolumeNodeResources(ApiStruct):
-    count: int | None = None
+    count: Int32 | None = None

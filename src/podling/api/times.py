@@ -38,6 +38,18 @@ def now_micro() -> str:
     return format_micro(clock.now())
 
 
+#: The end of time, as far as it can be written down.
+LAST = datetime.max.replace(tzinfo=UTC)
+
+
+def after(when: datetime, seconds: float) -> datetime:
+    """So long after a moment, or before it if negative; as far as time goes: anybody may ask for 2**63 seconds."""
+    try:
+        return when + timedelta(seconds=seconds)
+    except OverflowError:
+        return LAST if seconds > 0 else datetime.min.replace(tzinfo=UTC)
+
+
 _NANOSECONDS = {
     "ns": 1,
     "us": 10**3,

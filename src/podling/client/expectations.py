@@ -8,6 +8,7 @@ not act again. After five minutes it acts anyway: an event that has not come by 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -69,3 +70,32 @@ class Expectations:
     def forget(self, key: str) -> None:
         """The controller object is gone."""
         self._expected.pop(key, None)
+
+
+class OwnWrites:
+    """Versions of the controller's objects that it has written and its cache does not show yet.
+
+    Who acts on an object as it was before the last write does things twice and then fails with a conflict. The write's
+    own event wakes the controller, so there is nothing to do until it has come.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[str, int] = {}
+
+    def note(self, key: str, obj: Any) -> None:
+        """`obj` is what the server answered to a write."""
+        self._written[key] = int(obj.metadata.resource_version or 0)
+
+    def awaited(self, key: str, cached: Any) -> bool:
+        """Whether `cached` is older than what was written last."""
+        written = self._written.get(key)
+        if written is None:
+            return False
+        if int(cached.metadata.resource_version or 0) < written:
+            return True
+        del self._written[key]
+        return False
+
+    def forget(self, key: str) -> None:
+        """The object is gone."""
+        self._written.pop(key, None)

@@ -152,6 +152,9 @@ class Controller:
                 # A stale cache shows as a conflict or a missing object; the next round sees what is.
                 _log.debug("%s: %s: %s", self.name, key, error)
                 self.queue.add_rate_limited(key)
+            except NotYet as error:
+                _log.debug("%s: %s: %s", self.name, key, error)
+                self.queue.add_rate_limited(key)
             except Exception as error:
                 _log.error("%s: %s: %s", self.name, key, error, exc_info=not isinstance(error, ReconcileError))
                 self.queue.add_rate_limited(key)
@@ -163,6 +166,10 @@ class Controller:
 
 class ReconcileError(Exception):
     """Not all could be done now; the text says what. Tried again later."""
+
+
+class NotYet(ReconcileError):
+    """What is missing comes by itself, usually at once: nothing that a person should read about."""
 
 
 def namespace_terminating(error: BaseException) -> bool:

@@ -5,7 +5,7 @@ The name of a Job is made of its scheduled minute, so that no time is served twi
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from podling import clock
@@ -13,6 +13,7 @@ from podling.api import batch_v1, core_v1, errors, times
 from podling.api.meta_v1 import ObjectMeta
 from podling.api.struct import clone
 from podling.client.events import NORMAL, WARNING
+from podling.client.expectations import OwnWrites
 from podling.client.informer import CONTROLLER, controller_uid
 from podling.controllers import cron_schedule as cron
 from podling.controllers import job_rules
@@ -49,7 +50,7 @@ def earliest(cron_job: batch_v1.CronJob, now: datetime) -> datetime:
     since = times.parse(last) if last else now
     deadline = cron_job.spec.starting_deadline_seconds
     if deadline is not None:
-        since = max(since, now - timedelta(seconds=deadline))
+        since = max(since, times.after(now, -deadline))
     return since
 
 
@@ -62,6 +63,7 @@ class CronJobController(Controller):
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self._cron_jobs = self.watch(batch_v1.CronJob)
+        self._own_writes = OwnWrites()
         self._jobs = self.informer(batch_v1.Job)
         self._jobs.add_index(CONTROLLER, controller_uid)
         self._jobs.add_handler(
@@ -78,6 +80,9 @@ class CronJobController(Controller):
     async def reconcile(self, key: str) -> None:
         cached = self._cron_jobs.get(key)
         if cached is None:
+            self._own_writes.forget(key)
+            return
+        if self._own_writes.awaited(key, cached):
             return
         cron_job = clone(cached)
         jobs = self._jobs.by_index(CONTROLLER, cron_job.metadata.uid or "")
@@ -86,7 +91,7 @@ class CronJobController(Controller):
         if cron_job.metadata.deletion_timestamp is None and not cron_job.spec.suspend:
             await self._start_if_due(key, cron_job, jobs)
         if cron_job.status != cached.status:
-            await self.client.update_status(cron_job)
+            self._own_writes.note(key, await self.client.update_status(cron_job))
 
     async def _clean_up(self, cron_job: batch_v1.CronJob, jobs: list[batch_v1.Job]) -> None:
         spec = cron_job.spec
@@ -158,7 +163,7 @@ class CronJobController(Controller):
         if at is None:
             return
         deadline = cron_job.spec.starting_deadline_seconds
-        if deadline is not None and at + timedelta(seconds=deadline) < now:
+        if deadline is not None and times.after(at, deadline) < now:
             message = f"Missed scheduled time to start a job: {at.strftime('%a, %d %b %Y %H:%M:%S +0000')}"
             self.recorder.event(cron_job, WARNING, "MissSchedule", message)
             return

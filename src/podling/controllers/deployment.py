@@ -14,7 +14,7 @@ from podling.client.events import NORMAL, WARNING
 from podling.client.informer import CONTROLLER, controller_uid, key_of
 from podling.controllers import pods as pod_rules
 from podling.controllers import rollout
-from podling.controllers.base import Context, Controller, ReconcileError, namespace_terminating
+from podling.controllers.base import Context, Controller, NotYet, namespace_terminating
 from podling.controllers.hashing import template_hash
 from podling.controllers.references import Claim, controller_of, controller_reference, is_controlled_by
 
@@ -295,7 +295,7 @@ class DeploymentController(Controller):
                 return there
             d.status.collision_count = (d.status.collision_count or 0) + 1
             await self._write_status(d)
-            raise ReconcileError(f"replica set {new.metadata.name} exists and is another's: the hash is made anew")
+            raise NotYet(f"replica set {new.metadata.name} exists and is another's: the hash is made anew")
         if namespace_terminating(error):
             raise error
         message = f'Failed to create new replica set "{new.metadata.name}": {error}'

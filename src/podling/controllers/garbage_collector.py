@@ -24,7 +24,7 @@ from podling.api.registry import Resource
 from podling.client.base import PatchType
 from podling.client.events import WARNING
 from podling.client.informer import Informer
-from podling.controllers.base import Context, Controller, ReconcileError
+from podling.controllers.base import Context, Controller, NotYet
 
 ORPHAN = "orphan"
 FOREGROUND = "foregroundDeletion"
@@ -159,6 +159,17 @@ class _Owners(msgspec.Struct):
     waiting: list[OwnerReference]
 
 
+class _UnknownKind(Exception):
+    """An object, or what it names as its owner, is of a kind that the cluster does not serve, or not yet."""
+
+
+class _Unresolvable(Exception):
+    """An object of the whole cluster names an owner of a kind that is in namespaces: nobody can tell which is meant.
+
+    It is never collected; asking again would change nothing.
+    """
+
+
 class GarbageCollector(Controller):
     """See the module. Keys are `delete/<uid>` and `orphan/<uid>`."""
 
@@ -175,6 +186,9 @@ class GarbageCollector(Controller):
         self._dropped: dict[str, Informer[Any]] = {}
         #: Owners that the server said do not exist: (uid, api version, kind, name, namespace).
         self._absent: dict[tuple[str, str, str, str, str | None], None] = {}
+        #: What waits for kinds that are not served: nothing is known of owners of such a kind until one appears.
+        self._puzzled: set[str] = set()
+        self._warned: set[str] = set()
         for resource in self._resources.builtin:
             self._follow(resource)
         self._resources.on_change(self._resources_changed)
@@ -215,6 +229,9 @@ class GarbageCollector(Controller):
                 self._look(self.graph.forget(obj.metadata.uid or ""))
             self.queue.add(f"drop/{resource.qualified}")
             self._dropped[resource.qualified] = informer
+        for key in self._puzzled:
+            self.queue.add(key)
+        self._puzzled.clear()
 
     def _look(self, uids: Iterable[str]) -> None:
         for uid in uids:
@@ -232,10 +249,24 @@ class GarbageCollector(Controller):
         node = self.graph.nodes.get(what)
         if node is None:
             return
-        if verb == "orphan":
-            await self._orphan(node)
-        else:
-            await self._attempt_delete(node)
+        try:
+            if verb == "orphan":
+                await self._orphan(node)
+            else:
+                await self._attempt_delete(node)
+        except _UnknownKind as error:
+            self._puzzled.add(key)
+            self._warn(node, str(error))
+        except _Unresolvable as error:
+            _log.debug("garbage collection of %s %s: %s", node.kind, node.name, error)
+
+    def _warn(self, node: Node, unknown: str) -> None:
+        """Once a kind: whoever names owners of it usually does so many times."""
+        if unknown in self._warned:
+            return
+        self._warned.add(unknown)
+        about = f"{node.kind} {node.name}" if node.namespace is None else f"{node.kind} {node.namespace}/{node.name}"
+        _log.warning("garbage collection of %s and its like waits until the cluster serves %s", about, unknown)
 
     async def _attempt_delete(self, node: Node) -> None:
         if node.deleting and not node.waiting:
@@ -246,7 +277,7 @@ class GarbageCollector(Controller):
             return
         if node.virtual:
             # It exists and its event is still to come.
-            raise ReconcileError(f"{node.kind} {node.name} has not been observed yet")
+            raise NotYet(f"{node.kind} {node.name} has not been observed yet")
         if node.waiting:
             await self._attempt_foreground(node, meta)
             return
@@ -306,21 +337,19 @@ class GarbageCollector(Controller):
 
     async def _owner(self, node: Node, reference: OwnerReference) -> ObjectMeta | None:
         """What the server says of an owner; None if there is no such object with that uid."""
-        resource = self._resources.by_kind(reference.api_version, reference.kind)
-        if resource is None:
-            raise ReconcileError(f"no resource is known for {reference.api_version} {reference.kind}")
+        resource = self._resource(reference.api_version, reference.kind)
         namespace = node.namespace if resource.namespaced else None
         identity = (reference.uid, reference.api_version, reference.kind, reference.name, namespace)
         if identity in self._absent:
             return None
-        if resource.namespaced and node.namespace is None:
+        there = self.graph.nodes.get(reference.uid)
+        observed = there is not None and not there.virtual
+        if resource.namespaced and node.namespace is None and observed:
             self._say_invalid(node, reference)
-            return ObjectMeta(name=reference.name)
         meta = await self._read(reference.api_version, reference.kind, reference.name, namespace)
         if meta is None or meta.uid != reference.uid:
             self._note_absent(*identity)
-            there = self.graph.nodes.get(reference.uid)
-            if there is not None and not there.virtual:
+            if observed:
                 self._say_invalid(node, reference)
             return None
         return meta
@@ -349,16 +378,16 @@ class GarbageCollector(Controller):
 
     # Requests
 
-    def _resource(self, node: Node) -> Any:
-        resource = self._resources.by_kind(node.api_version, node.kind)
-        if resource is None:
-            raise ReconcileError(f"no resource is known for {node.api_version} {node.kind}")
-        return cast(Any, resource)
-
-    async def _read(self, api_version: str, kind: str, name: str, namespace: str | None) -> ObjectMeta | None:
+    def _resource(self, api_version: str, kind: str) -> Resource:
         resource = self._resources.by_kind(api_version, kind)
         if resource is None:
-            raise ReconcileError(f"no resource is known for {api_version} {kind}")
+            raise _UnknownKind(f"{kind} of {api_version}")
+        return resource
+
+    async def _read(self, api_version: str, kind: str, name: str, namespace: str | None) -> ObjectMeta | None:
+        resource = self._resource(api_version, kind)
+        if resource.namespaced and namespace is None:
+            raise _Unresolvable(f"its owner {kind} {name} would be in a namespace")
         try:
             found = await self.client.get(cast(Any, resource), name, namespace if resource.namespaced else None)
         except errors.StatusError as error:
@@ -372,7 +401,7 @@ class GarbageCollector(Controller):
         """Delete what the decision was made about: neither a namesake nor an object changed since."""
         try:
             await self.client.delete(
-                self._resource(node),
+                cast(Any, self._resource(node.api_version, node.kind)),
                 node.name,
                 node.namespace,
                 propagation_policy=policy,
@@ -403,7 +432,8 @@ class GarbageCollector(Controller):
 
     async def _patch(self, node: Node, patch: dict[str, Any]) -> None:
         try:
-            await self.client.patch(self._resource(node), node.name, node.namespace, patch, type=PatchType.MERGE)
+            resource = cast(Any, self._resource(node.api_version, node.kind))
+            await self.client.patch(resource, node.name, node.namespace, patch, type=PatchType.MERGE)
         except errors.StatusError as error:
             if not errors.is_not_found(error):
                 raise

@@ -11,7 +11,7 @@ from podling.api import apps_v1, errors
 from podling.api.meta_v1 import ObjectMeta
 from podling.api.struct import clone, to_dict
 from podling.client.client import ApiClient
-from podling.controllers.base import ReconcileError
+from podling.controllers.base import NotYet
 from podling.controllers.hashing import pruned, template_hash
 from podling.controllers.references import controller_reference
 
@@ -92,7 +92,7 @@ class History:
         changed = clone(await self._client.get(type(owner), owner.metadata.name, owner.metadata.namespace))
         changed.status.collision_count = (changed.status.collision_count or 0) + 1
         await self._client.update_status(changed)
-        raise ReconcileError(f"revision {name} exists and is another's: the hash is made anew")
+        raise NotYet(f"revision {name} exists and is another's: the hash is made anew")
 
     async def clean_up(self, limit: int | None, live: set[str]) -> None:
         """Delete the oldest revisions beyond the limit, but none that `live` names."""

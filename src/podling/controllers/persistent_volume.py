@@ -15,7 +15,7 @@ from podling.api.struct import clone
 from podling.client.events import NORMAL, WARNING, reference
 from podling.client.informer import key_of
 from podling.controllers import persistent_volume_rules as rules
-from podling.controllers.base import Context, Controller, ReconcileError
+from podling.controllers.base import Context, Controller, NotYet, ReconcileError
 from podling.controllers.persistent_volume_rules import Claim, Volume
 
 #: Indices: claims that are not bound by their class; claims by the volume they name; volumes by the claim they name.
@@ -244,7 +244,7 @@ class PersistentVolumeController(Controller):
             claim = None
         if claim is None and not await self._is_gone(holder):
             # The claim is so new that the cache does not know it.
-            raise ReconcileError(f"the claim of volume {volume.metadata.name} is not in the cache yet")
+            raise NotYet(f"the claim of volume {volume.metadata.name} is not in the cache yet")
         if claim is None:
             await self._release(volume)
         elif not claim.spec.volume_name:

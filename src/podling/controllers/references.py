@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar
 from podling.api import errors
 from podling.api.meta_v1 import OwnerReference
 from podling.client.client import ApiClient
-from podling.controllers.base import ReconcileError
+from podling.controllers.base import NotYet
 
 T = TypeVar("T")
 
@@ -125,7 +125,7 @@ class Claim:
         fresh = await self._client.get(type(self._owner), meta.name, meta.namespace)
         what = f"{self._owner.kind} {meta.namespace}/{meta.name}"
         if fresh.metadata.uid != meta.uid:
-            raise ReconcileError(f"original {what} is gone: got uid {fresh.metadata.uid}, wanted {meta.uid}")
+            raise NotYet(f"original {what} is gone: got uid {fresh.metadata.uid}, wanted {meta.uid}")
         if fresh.metadata.deletion_timestamp is not None:
-            raise ReconcileError(f"{what} has just been deleted at {fresh.metadata.deletion_timestamp}")
+            raise NotYet(f"{what} has just been deleted at {fresh.metadata.deletion_timestamp}")
         self._may_adopt = True

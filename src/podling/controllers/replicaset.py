@@ -21,6 +21,7 @@ from podling.controllers import pods as pod_rules
 from podling.controllers.base import Context, Controller, namespace_terminating
 from podling.controllers.pod_control import PodControl, pod_from_template, slow_start
 from podling.controllers.references import Claim, controller_of
+from podling.controllers.replacement import Replacements
 
 #: The most pods created or deleted in one reconciliation.
 BURST = 500
@@ -102,6 +103,7 @@ class ReplicaSetController(Controller):
         super().__init__(context)
         self._expectations = Expectations()
         self._control = PodControl(self.client, self.recorder)
+        self._replacements = Replacements()
         self._sets = self.watch(self.kind)
         self._sets.add_index(CONTROLLER, controller_uid)
         self._pods = self.informer(core_v1.Pod)
@@ -175,6 +177,7 @@ class ReplicaSetController(Controller):
         rs = self._sets.get(key)
         if rs is None:
             self._expectations.forget(key)
+            self._replacements.forget(key)
             return
         may_act = self._expectations.satisfied(key)
         selector = self.selector(rs)
@@ -203,7 +206,12 @@ class ReplicaSetController(Controller):
     async def _manage(self, key: str, rs: Any, active: list[core_v1.Pod]) -> Exception | None:
         """Create what is missing, delete what is too much; the first failure."""
         diff = len(active) - wanted(self.view(rs))
-        if diff < 0:
+        wait = self._replacements.wait(
+            key, rs.metadata.generation, self._pods.by_index(CONTROLLER, rs.metadata.uid or "")
+        )
+        if diff < 0 and wait > 0:
+            self.queue.add_after(key, wait)
+        elif diff < 0:
             return await self._create(key, rs, min(-diff, BURST))
         if diff > 0:
             return await self._delete(key, rs, active, min(diff, BURST))

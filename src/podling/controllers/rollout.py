@@ -7,7 +7,7 @@ to the rounding.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from podling.api import apps_v1, intstr, times
 from podling.api.struct import clone
@@ -350,7 +350,7 @@ def is_timed_out(d: apps_v1.Deployment, status: apps_v1.DeploymentStatus, now: d
 
 def seconds_to_deadline(d: apps_v1.Deployment, progressing: apps_v1.DeploymentCondition, now: datetime) -> float:
     since = times.parse(progressing.last_update_time or "1970-01-01T00:00:00Z")
-    return (since + timedelta(seconds=d.spec.progress_deadline_seconds or 0) - now).total_seconds()
+    return (times.after(since, d.spec.progress_deadline_seconds or 0) - now).total_seconds()
 
 
 def status_of(

@@ -16,6 +16,7 @@ from podling.controllers import pods as pod_rules
 from podling.controllers import stateful_rules as rules
 from podling.controllers.base import Context, Controller, namespace_terminating
 from podling.controllers.references import Claim, controller_of
+from podling.controllers.replacement import Replacements, is_rejected
 from podling.controllers.replicaset import ORPHANS, orphan
 
 REVISION_HASH = "controller.kubernetes.io/hash"
@@ -39,6 +40,7 @@ class StatefulSetController(Controller):
         self._pods.add_handler(on_add=self._pod_seen, on_update=self._pod_updated, on_delete=self._pod_deleted)
         #: Pods that we deleted and the cache may still show as if nothing had happened, by uid.
         self._doomed: set[str] = set()
+        self._replacements = Replacements()
 
     # Events
 
@@ -70,6 +72,7 @@ class StatefulSetController(Controller):
     async def reconcile(self, key: str) -> None:
         cached = self._sets.get(key)
         if cached is None:
+            self._replacements.forget(key)
             return
         set_ = clone(cached)
         pods = await self._claimed(set_)
@@ -128,8 +131,13 @@ class StatefulSetController(Controller):
             reverse=True,
         )
         monotonic = rules.is_monotonic(set_)
+        wait = self._replacements.wait(key_of(set_), set_.metadata.generation, pods)
+        if wait > 0:
+            self.queue.add_after(key_of(set_), wait)
         for number in wanted:
-            if not await self._replica(set_, number, by_ordinal.get(number), current, update) and monotonic:
+            pod = by_ordinal.get(number)
+            held = wait > 0 and pod is not None and is_rejected(pod)
+            if (held or not await self._replica(set_, number, pod, current, update)) and monotonic:
                 return
         for pod in condemned:
             await self._keep_claims(set_, pod, condemned=True)
@@ -285,6 +293,6 @@ class StatefulSetController(Controller):
         try:
             await self.client.update_status(changed)
         except errors.StatusError as error:
-            if not (errors.is_not_found(error) or errors.is_conflict(error)):
+            # A conflict shows that the cache is behind: tried again, not at once, or it would never catch up.
+            if not errors.is_not_found(error):
                 raise
-            self.enqueue(set_)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from podling import clock, log
@@ -208,7 +207,7 @@ class PodWorker(PodTerminator):
         if deadline is None or self._verdict is not None:
             return
         began = times.parse(known.start_time) if known is not None and known.start_time else clock.now()
-        left = (began + timedelta(seconds=deadline) - clock.now()).total_seconds()
+        left = (times.after(began, deadline) - clock.now()).total_seconds()
         if left <= 0:
             message = "Pod was active on the node longer than the specified deadline"
             self._verdict = Verdict("DeadlineExceeded", message)

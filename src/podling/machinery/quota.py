@@ -7,7 +7,7 @@ k8s.io/apiserver quota and pkg/quota evaluators).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from podling.api import core_v1, quantity, times
@@ -76,7 +76,7 @@ def counts(pod: core_v1.Pod, now: datetime) -> bool:
     meta = pod.metadata
     if meta.deletion_timestamp is None or meta.deletion_grace_period_seconds is None:
         return True
-    return now <= times.parse(meta.deletion_timestamp) + timedelta(seconds=meta.deletion_grace_period_seconds)
+    return now <= times.after(times.parse(meta.deletion_timestamp), meta.deletion_grace_period_seconds)
 
 
 def _service(service: core_v1.Service) -> Usage:

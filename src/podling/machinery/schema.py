@@ -81,7 +81,7 @@ def convert(raw: Any, type_: type[S]) -> S:
         try:
             obj = from_dict(_without_nulls(raw, type_), type_)
         except msgspec.ValidationError:
-            raise DecodeError(_explain(str(first), type_)) from None
+            raise DecodeError(_explain(str(first), type_, raw)) from None
     canonicalize(obj)
     return obj
 
@@ -267,16 +267,17 @@ def _without_nulls(raw: Any, type_: type[Any]) -> Any:
     return kept
 
 
-_MISMATCH = re.compile(r"Expected `([^`]*)`, got `([^`]*)`(?: - at `\$\.?(.*)`)?")
+#: What msgspec expected, what it got (nothing: the type is right, the number too large or small), and where.
+_MISMATCH = re.compile(r"Expected `([^`]*)`(?:, got `([^`]*)`| [<>]= -?[0-9]+)(?: - at `\$\.?(.*)`)?")
 _GO_KINDS = {"str": "string", "int": "number", "float": "number", "bool": "bool", "array": "array", "object": "object"}
 
 
-def _explain(message: str, type_: type[Any]) -> str:
+def _explain(message: str, type_: type[Any], raw: Any) -> str:
     """A mismatch that msgspec found, as Go's decoder would tell it."""
     found = _MISMATCH.match(message)
     if found is None:
         return f"json: {message}"
-    got = _GO_KINDS.get(found[2], found[2])
+    got = _GO_KINDS.get(found[2] or "int", found[2])
     if not found[3]:
         return f"json: cannot unmarshal {got} into Go value of type {type_.__name__}"
     parts = [p for p in re.split(r"\.|\[[^\]]*\]", found[3]) if p]
@@ -291,7 +292,25 @@ def _explain(message: str, type_: type[Any]) -> str:
     wanted = typeinfo.go_type(field) if field else found[1].removesuffix(" | null")
     if element and field:
         wanted = wanted.removeprefix("[]").removeprefix("map[string]")
+    if got == "number" and wanted in ("int32", "int64", "intstr.IntOrString"):
+        got = f"number {_number(raw, found[3])}"
+        if wanted == "intstr.IntOrString":
+            return f"json: cannot unmarshal {got} into Go value of type int32"
     return f"json: cannot unmarshal {got} into Go struct field {holder.__name__}.{'.'.join(parts)} of type {wanted}"
+
+
+def _number(raw: Any, path: str) -> Any:
+    """The number at a place as msgspec tells it: keys and indexes, and `[...]` for some value of a map."""
+    found = [raw]
+    for key, index in re.findall(r"([^.\[\]]+)|\[([^\]]*)\]", path):
+        if key:
+            found = [v[key] for v in found if isinstance(v, dict) and key in v]
+        elif index == "...":
+            found = [item for v in found if isinstance(v, dict) for item in v.values()]
+        else:
+            found = [v[int(index)] for v in found if isinstance(v, list)]
+    numbers = [v for v in found if isinstance(v, int | float)]
+    return next((n for n in numbers if isinstance(n, float) or not -(2**31) <= n < 2**31), "")
 
 
 # -- scalars ----------------------------------------------------------------------------------------------------------

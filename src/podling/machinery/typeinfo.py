@@ -43,6 +43,8 @@ class FieldInfo(msgspec.Struct, frozen=True):
     map_keys: tuple[str, ...] = ()
     patch: tuple[str, ...] = ()
     key: str = ""
+    #: Of a whole number: 64 bits instead of 32.
+    wide: bool = False
 
 
 @cached
@@ -89,6 +91,7 @@ def _read(name: str, attribute: str, hint: Any, written: str) -> FieldInfo:
         map_keys=extra.get("map_keys") or (),
         patch=tuple((extra.get("patch") or "").split(",")) if extra.get("patch") else (),
         key=extra.get("key") or "",
+        wide="Int64" in written,
     )
 
 
@@ -121,7 +124,7 @@ def go_type(field: FieldInfo) -> str:
     elif field.meaning == "Base64":
         base = "[]uint8"
     elif field.scalar is int:
-        base = "int64" if field.name in _INT64 else "int32"
+        base = "int64" if field.wide else "int32"
     else:
         base = {str: "string", bool: "bool", float: "float64"}.get(field.scalar, "interface {}")
     return {"list": f"[]{base}", "map": f"map[string]{base}"}.get(field.shape, base)
@@ -129,14 +132,3 @@ def go_type(field: FieldInfo) -> str:
 
 def _package(struct: type[Any]) -> str:
     return sys.modules[struct.__module__].__name__.rpartition("_")[2]
-
-
-#: Whole numbers that are 64 bits wide upstream; all others have 32.
-_INT64 = frozenset(
-    (
-        "activeDeadlineSeconds", "deletionGracePeriodSeconds", "expirationSeconds", "fsGroup", "generation",
-        "gracePeriodSeconds", "observedGeneration", "remainingItemCount", "revision", "runAsGroup", "runAsUser",
-        "seconds", "sizeBytes", "supplementalGroups", "terminationGracePeriodSeconds", "tolerationSeconds",
-        "capacity", "gid", "uid",
-    )
-)  # fmt: skip

@@ -89,3 +89,10 @@ def test_durations_in_gos_notation(text: str, nanoseconds: int) -> None:
 def test_wrong_durations(text: str) -> None:
     with pytest.raises(ValueError, match="time: invalid duration"):
         times.parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "year"), [(60, 2026), (-60, 2026), (2**31 - 1, 2094), (2**40, 9999), (2**63 - 1, 9999), (-(2**40), 1)]
+)
+def test_time_goes_as_far_as_it_goes(seconds: int, year: int) -> None:
+    assert times.after(times.parse("2026-06-01T00:00:00Z"), seconds).year == year

@@ -224,3 +224,12 @@ def test_an_object_is_removed_exactly_when_nothing_holds_it(
         assert ("orphan" in meta.finalizers) == (implied == "Orphan")
         assert ("foregroundDeletion" in meta.finalizers) == (implied == "Foreground")
         assert meta.generation == (3 if deleting else 4)
+
+
+@virtual
+async def test_a_grace_beyond_all_time_can_be_asked_for_and_shortened(server: Server) -> None:
+    await scheduled(server, "p", termination_grace_period_seconds=2**63 - 1)
+    meta = (await server.ask("DELETE", f"{PODS}/p")).obj.metadata
+    assert (meta.deletion_timestamp, meta.deletion_grace_period_seconds) == ("9999-12-31T23:59:59Z", 2**63 - 1)
+    meta = (await server.ask("DELETE", f"{PODS}/p", {"gracePeriodSeconds": 10})).obj.metadata
+    assert (meta.deletion_timestamp, meta.deletion_grace_period_seconds) == ("2026-01-01T00:00:10Z", 10)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from podling import clock
-from podling.client.expectations import Expectations
+from podling.api import core_v1
+from podling.api.meta_v1 import ObjectMeta
+from podling.client.expectations import Expectations, OwnWrites
 
 
 def test_creations_and_deletions_are_awaited_until_seen() -> None:
@@ -46,3 +48,19 @@ def test_forgotten_expectations_bind_no_namesake() -> None:
         assert expectations.satisfied("a")
 
     clock.run_virtual(main())
+
+
+def test_own_writes_are_awaited_until_the_cache_shows_them() -> None:
+    def version(number: int) -> core_v1.ConfigMap:
+        return core_v1.ConfigMap(metadata=ObjectMeta(name="a", resource_version=str(number)))
+
+    writes = OwnWrites()
+    assert not writes.awaited("a", version(1))
+    writes.note("a", version(10))
+    assert writes.awaited("a", version(9)) and not writes.awaited("b", version(9))
+    assert not writes.awaited("a", version(10))
+    # An older one afterwards is the cache's business: it lists anew.
+    assert not writes.awaited("a", version(9))
+    writes.note("a", version(20))
+    writes.forget("a")
+    assert not writes.awaited("a", version(1))

@@ -200,3 +200,31 @@ def test_a_suspended_one_rests_and_what_it_missed_too_long_ago_is_not_made_up_fo
         assert await jobs(cluster) == [minute("2026-01-01T02:00")]
 
     in_cluster(main)
+
+
+def test_each_time_costs_one_job_and_one_status() -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.client.create(cron_job("*/5 * * * *"))
+        asked: list[tuple[str, str]] = []
+        send = cluster.api.send
+
+        async def counted(request: Any) -> Any:
+            if request.method in ("POST", "PUT") and "events" not in request.path:
+                asked.append((request.method, request.path.rpartition("/default/")[2]))
+            return await send(request)
+
+        cluster.api.send = counted  # type: ignore[method-assign]
+        await cluster.settle(310)
+        assert asked == [("POST", "jobs"), ("PUT", "cronjobs/tick/status")]
+
+    in_cluster(main)
+
+
+@pytest.mark.parametrize("seconds", [2**31 - 1, 2**40, 2**63 - 1])
+def test_a_deadline_beyond_all_time_is_none(seconds: int) -> None:
+    async def main(cluster: Cluster) -> None:
+        await cluster.client.create(cron_job(starting_deadline_seconds=seconds))
+        await cluster.settle(310)
+        assert await jobs(cluster) == [minute("2026-01-01T00:05")]
+
+    in_cluster(main)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from controllers.cluster import Cluster, selector, template
 from podling import clock
-from podling.api import apps_v1, core_v1
+from podling.api import apps_v1, core_v1, rbac_v1
 from podling.api.meta_v1 import ObjectMeta, OwnerReference
 from podling.controllers.deployment import DeploymentController
 from podling.controllers.garbage_collector import FOREGROUND, GarbageCollector, Graph
@@ -160,6 +163,30 @@ def test_an_owner_in_another_namespace_is_no_owner_and_said_so() -> None:
         ]
 
     in_cluster(main, namespaces=("default", "other"))
+
+
+def test_an_object_of_the_whole_cluster_with_an_owner_in_a_namespace_stays() -> None:
+    async def main(cluster: Cluster) -> None:
+        absent = OwnerReference(api_version="v1", kind="ConfigMap", name="absent", uid="never-was")
+        cluster_role = rbac_v1.ClusterRole(metadata=ObjectMeta(name="child", owner_references=[absent]))
+        await cluster.client.create(cluster_role)
+        await cluster.settle(60)
+        assert await cluster.get(rbac_v1.ClusterRole, "child", None) is not None
+
+    in_cluster(main)
+
+
+def test_owners_of_kinds_that_are_not_served_are_waited_for_in_silence(caplog: pytest.LogCaptureFixture) -> None:
+    async def main(cluster: Cluster) -> None:
+        for n in range(2):
+            unknown = OwnerReference(api_version="example.com/v1", kind="Widget", name="w", uid=f"u{n}")
+            await cluster.client.create(config_map(f"child-{n}", unknown))
+        await cluster.settle(3600)
+        assert await names(cluster) == ["child-0", "child-1"]
+        said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+        assert len(said) == 1 and said[0].endswith("waits until the cluster serves Widget of example.com/v1")
+
+    in_cluster(main)
 
 
 def test_a_circle_of_owners_can_be_deleted_in_the_foreground() -> None:

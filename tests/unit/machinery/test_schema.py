@@ -70,6 +70,24 @@ def test_null_stands_for_not_set() -> None:
             "json: cannot unmarshal string into Go struct field "
             "PodSpec.spec.terminationGracePeriodSeconds of type int64",
         ),
+        (
+            {"spec": {"containers": [{"ports": [{"containerPort": 2**31}]}]}},
+            "json: cannot unmarshal number 2147483648 into Go struct field "
+            "ContainerPort.spec.containers.ports.containerPort of type int32",
+        ),
+        (
+            {"spec": {"terminationGracePeriodSeconds": 2**70}},
+            f"json: cannot unmarshal number {2**70} into Go struct field "
+            "PodSpec.spec.terminationGracePeriodSeconds of type int64",
+        ),
+        (
+            {"spec": {"priority": 1.5}},
+            "json: cannot unmarshal number 1.5 into Go struct field PodSpec.spec.priority of type int32",
+        ),
+        (
+            {"spec": {"containers": [{"livenessProbe": {"tcpSocket": {"port": -(2**40)}}}]}},
+            "json: cannot unmarshal number -1099511627776 into Go value of type int32",
+        ),
         ([1], "json: cannot unmarshal array into Go value of type Pod"),
         (
             {"spec": {"overhead": {"cpu": "1x"}}},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 from podling.api import errors, meta_v1, times
@@ -147,7 +146,7 @@ def decide(served: Any, old: Any, options: meta_v1.DeleteOptions, now: Any) -> V
         period = strategy.grace_period(old, requested)
         if period is not None:
             graceful = True
-            meta.deletion_timestamp = times.format(now + timedelta(seconds=period))
+            meta.deletion_timestamp = times.format(times.after(now, period))
             meta.deletion_grace_period_seconds = period
             _bump(meta)
     if pending:
@@ -176,7 +175,10 @@ def _again(meta: meta_v1.ObjectMeta, requested: int | None, now: Any, *, gracefu
     if requested is None or requested >= current:
         return False, True
     assert meta.deletion_timestamp is not None
-    until = times.parse(meta.deletion_timestamp) - timedelta(seconds=current - requested)
+    until = times.after(times.parse(meta.deletion_timestamp), requested - current)
+    if times.after(now, current) == times.LAST:
+        # The end that was said is no moment from which one could count back.
+        until = times.after(now, requested)
     if until < now:
         until = now
         if requested != 0:

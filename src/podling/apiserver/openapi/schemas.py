@@ -163,7 +163,7 @@ class Definitions:
             case "bool":
                 return {"type": "boolean"}
             case "int":
-                return {"type": "integer", "format": known.get("format", "int32")}
+                return {"type": "integer", "format": "int64" if field.wide else "int32"}
             case "float":
                 return {"type": "number", "format": "double"}
         return {key: dict(value) if isinstance(value, dict) else value for key, value in known.items()}
