@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import IMAGE, Kubectl, eventually, kubectls, podling
+from tests.e2e.harness import IMAGE, Kubectl, alone, eventually, free_port, kubectls, podling
 
-OPTIONS = ["--name", "e2e", "--port", "17443", "--node-cidr", "10.214.0.0/24", "--pod-cidr", "10.245.0.0/16"]
+OPTIONS = ["--name", "e2e", "--port", free_port(), "--node-cidr", "10.214.0.0/24", "--pod-cidr", "10.245.0.0/16"]
 OPTIONS += ["--service-cidr", "10.97.0.0/16"]
 
 
@@ -18,12 +18,13 @@ OPTIONS += ["--service-cidr", "10.97.0.0/16"]
 def data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data directory of a cluster with one node and the example's image."""
     directory = tmp_path_factory.mktemp("e2e") / "cluster"
-    try:
-        podling(directory, "up", *OPTIONS)
-        podling(directory, "image", "create", IMAGE, "--package", "busybox-static")
-        yield directory
-    finally:
-        podling(directory, "down", "--purge")
+    with alone("e2e"):
+        try:
+            podling(directory, "up", *OPTIONS)
+            podling(directory, "image", "create", IMAGE, "--package", "busybox-static")
+            yield directory
+        finally:
+            podling(directory, "down", "--purge")
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +32,7 @@ def simulation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data directory of a cluster with two simulated nodes, for what needs no container."""
     directory = tmp_path_factory.mktemp("simulation") / "cluster"
     try:
-        podling(directory, "up", "--simulate", "--name", "simulation", "--port", "19447", "--nodes", "2")
+        podling(directory, "up", "--simulate", "--name", "simulation", "--port", free_port(), "--nodes", "2")
         yield directory
     finally:
         podling(directory, "down", "--purge")

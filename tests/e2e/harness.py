@@ -1,7 +1,12 @@
-"""A real cluster of its own for the end-to-end tests: another name, port and ranges than anybody else's."""
+"""Clusters of their own for the end-to-end tests: other names and ranges than anybody else's, ports that are free.
+
+Two runs of the tests on one machine don't collide: a simulated cluster shares nothing but the machine, and for a real
+one, whose links and ranges go by its name, the later run waits until the earlier one is over.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
 import os
@@ -11,6 +16,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -33,6 +39,21 @@ def run(*words: str, input: str | None = None, env: dict[str, str] | None = None
     if done.returncode:
         raise CommandError(f"{' '.join(words)} → {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done.stdout
+
+
+def free_port() -> str:
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Be the only run on this machine with a real cluster of this name."""
+    with open(Path(tempfile.gettempdir()) / f"podling-tests-{name}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def podling(data: Path, command: str, *words: str, **more: Any) -> str:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.harness import CommandError, Kubectl, eventually, kubectls, podling
+from tests.e2e.harness import CommandError, Kubectl, eventually, free_port, kubectls, podling
 
 POLICY = """
 apiVersion: audit.k8s.io/v1
@@ -32,10 +32,10 @@ rules:
 
 
 @contextmanager
-def cluster(directory: Path, port: int, *flags: str) -> Iterator[Kubectl]:
+def cluster(directory: Path, port: str, *flags: str) -> Iterator[Kubectl]:
     words = [word for flag in flags for word in ("--kube-apiserver-arg", flag)]
     try:
-        podling(directory, "up", "--simulate", "--name", directory.name, "--port", str(port), *words)
+        podling(directory, "up", "--simulate", "--name", directory.name, "--port", port, *words)
         yield Kubectl(next(iter(kubectls().values())), directory / "admin.kubeconfig")
     finally:
         podling(directory, "down")
@@ -51,7 +51,7 @@ def events(log: Path, **wanted: str) -> list[dict[str, Any]]:
 def test_the_audit_log_holds_what_kubectl_does(tmp_path: Path) -> None:
     log, policy = tmp_path / "audit.log", tmp_path / "policy.yaml"
     policy.write_text(POLICY)
-    with cluster(tmp_path / "audited", 19445, f"audit-policy-file={policy}", f"audit-log-path={log}") as kubectl:
+    with cluster(tmp_path / "audited", free_port(), f"audit-policy-file={policy}", f"audit-log-path={log}") as kubectl:
         kubectl("create", "secret", "generic", "s", "--from-literal=password=topsecret")
         kubectl("create", "configmap", "c", "--from-literal=k=v")
         kubectl("label", "configmap", "c", "seen=yes")
@@ -95,29 +95,30 @@ def on_disk(directory: Path, text: bytes) -> bool:
 
 def test_secrets_are_encrypted_on_the_disk_and_keys_can_be_changed(tmp_path: Path) -> None:
     directory, file = tmp_path / "encrypted", tmp_path / "encryption.yaml"
+    port = free_port()
     value = base64.b64encode(b"topsecret" * 20)
     old, new = provider("aescbc", "key1"), provider("secretbox", "key2")
 
     file.write_text(configuration(old, "{identity: {}}"))
-    with cluster(directory, 19446, f"encryption-provider-config={file}") as kubectl:
+    with cluster(directory, port, f"encryption-provider-config={file}") as kubectl:
         kubectl("create", "secret", "generic", "s", f"--from-literal=p={'topsecret' * 20}")
         assert on_disk(directory, b"k8s:enc:aescbc:v1:key1:") and not on_disk(directory, value)
 
     file.write_text(configuration(new, old))
-    with cluster(directory, 19446) as kubectl:
+    with cluster(directory, port) as kubectl:
         assert kubectl("get", "secret", "s", "-o", "jsonpath={.data.p}") == value.decode()
         everything = kubectl("get", "secrets", "--all-namespaces", "-o", "json")
         assert "secret/s replaced" in kubectl("replace", "-f", "-", input=everything)
         assert on_disk(directory, b"k8s:enc:secretbox:v1:key2:")
 
     file.write_text(configuration(new))
-    with cluster(directory, 19446) as kubectl:
+    with cluster(directory, port) as kubectl:
         assert kubectl("get", "secret", "s", "-o", "jsonpath={.data.p}") == value.decode()
 
     file.write_text(configuration(old))
-    said = refusal(directory, "--port", "19446")
+    said = refusal(directory, "--port", port)
     assert f'{file} can\'t decrypt /registry/core/secrets/default/s, encrypted with the secretbox key "key2"' in said
-    said = refusal(directory, "--port", "19446", "--kube-apiserver-arg", "encryption-provider-config=")
+    said = refusal(directory, "--port", port, "--kube-apiserver-arg", "encryption-provider-config=")
     assert "/registry/core/secrets/default/s is encrypted: give the --encryption-provider-config" in said
     podling(directory, "down", "--purge")
 

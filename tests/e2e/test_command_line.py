@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.e2e.harness import Kubectl, eventually, kubectls, podling, run, sleeper
+from tests.e2e.harness import Kubectl, eventually, free_port, kubectls, podling, run, sleeper
 
 
 def fails(*words: str, env: dict[str, str] | None = None) -> str:
@@ -29,7 +29,7 @@ def fails(*words: str, env: dict[str, str] | None = None) -> str:
 def test_a_simulated_cluster_needs_nothing(tmp_path: Path) -> None:
     directory = tmp_path / "simulated"
     try:
-        assert "ready" in podling(directory, "up", "--simulate", "--port", "19443", "--nodes", "3")
+        assert "ready" in podling(directory, "up", "--simulate", "--port", free_port(), "--nodes", "3")
         assert "already" in podling(directory, "up", "--simulate")
         kubectl = Kubectl(next(iter(kubectls().values())), directory / "admin.kubeconfig")
         eventually(lambda: kubectl("get", "serviceaccount", "default"))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import CommandError, Kubectl, eventually, kubectls, podling, run
+from tests.e2e.harness import CommandError, Kubectl, eventually, free_port, kubectls, podling, run
 
 CHART = str(Path(__file__).parent / "charts" / "shop")
 HELM = Path(sys.executable).parent / "helm"
@@ -52,7 +52,7 @@ class Helm:
 def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     directory = tmp_path_factory.mktemp("helm") / "cluster"
     try:
-        podling(directory, "up", "--simulate", "--name", "helm", "--port", "19445", "--nodes", "2")
+        podling(directory, "up", "--simulate", "--name", "helm", "--port", free_port(), "--nodes", "2")
         yield directory
     finally:
         podling(directory, "down", "--purge")

@@ -6,21 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import IMAGE, Kubectl, eventually, kubectls, podling, sleeper
+from tests.e2e.harness import IMAGE, Kubectl, alone, eventually, free_port, kubectls, podling, sleeper
 
-OPTIONS = ["--name", "pair", "--nodes", "2", "--port", "18443", "--node-cidr", "10.215.0.0/24"]
+OPTIONS = ["--name", "pair", "--nodes", "2", "--port", free_port(), "--node-cidr", "10.215.0.0/24"]
 OPTIONS += ["--pod-cidr", "10.246.0.0/16", "--service-cidr", "10.98.0.0/16"]
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped-def]
     directory: Path = tmp_path_factory.mktemp("pair") / "cluster"
-    try:
-        podling(directory, "image", "create", IMAGE, "--package", "busybox-static")
-        podling(directory, "up", *OPTIONS)
-        yield Kubectl(next(iter(kubectls().values())), directory / "admin.kubeconfig")
-    finally:
-        podling(directory, "down", "--purge")
+    with alone("pair"):
+        try:
+            podling(directory, "image", "create", IMAGE, "--package", "busybox-static")
+            podling(directory, "up", *OPTIONS)
+            yield Kubectl(next(iter(kubectls().values())), directory / "admin.kubeconfig")
+        finally:
+            podling(directory, "down", "--purge")
 
 
 def test_pods_reach_each_other_across_nodes(pair: Kubectl) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.harness import Kubectl, eventually, kubectls, podling
+from tests.e2e.harness import Kubectl, eventually, free_port, kubectls, podling
 
 OPERATORS = Path(__file__).parent / "operators"
 NAMESPACE = "operators"
@@ -58,7 +58,7 @@ def kubectl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubectl]:
     """A simulated cluster with a definition of shelves."""
     directory = tmp_path_factory.mktemp("operators") / "cluster"
     try:
-        podling(directory, "up", "--simulate", "--name", "operators", "--port", "19446")
+        podling(directory, "up", "--simulate", "--name", "operators", "--port", free_port())
         found = Kubectl(next(iter(kubectls().values())), directory / "admin.kubeconfig", NAMESPACE)
         found("create", "namespace", NAMESPACE)
         found.apply(DEFINITION)

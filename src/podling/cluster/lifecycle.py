@@ -9,13 +9,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
 
 from podling.apiserver.options import Options
-from podling.cluster import preflight, progress, supervisor
+from podling.cluster import preflight, progress, supervisor, turns
 from podling.cluster.config import ClusterConfig, ClusterError, Layout, check, load, save
 
 #: How long `up` waits for the nodes, and `down` for the processes.
@@ -53,35 +54,85 @@ def settle(paths: Layout, wanted: ClusterConfig, chosen: set[str]) -> ClusterCon
 
 
 def up(paths: Layout, config: ClusterConfig, say: Say) -> bool:
-    """Start the cluster and wait until its nodes are ready. False if it runs already. Raises ClusterError."""
-    if supervisor.running_pid(paths):
-        return False
-    _prepare(paths, config)
+    """Start the cluster and wait until its nodes are ready. False if it runs already. Raises ClusterError.
+
+    What fails or is interrupted (KeyboardInterrupt) leaves nothing running.
+    """
+    if turns.whose(paths) == "up":
+        raise ClusterError("another `podling up` is starting this cluster: `podling status` shows how far it is")
+    with _turn(paths, "up"):
+        if supervisor.running_pid(paths):
+            return False
+        _prepare(paths, config)
+        _start(paths, say)
+    return True
+
+
+def _start(paths: Layout, say: Say) -> None:
+    """Start the supervisor, and follow it until all is ready. Raises ClusterError, after taking everything down."""
     reader, writer = os.pipe()
-    with open(paths.log("supervisor"), "ab") as output:
-        subprocess.Popen(
-            [sys.executable, "-m", "podling.cluster", str(paths.data)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            pass_fds=(writer,),
-            env={**os.environ, progress.VARIABLE: str(writer)},
-            cwd="/",
-        )
-    os.close(writer)
     try:
+        with _interrupts_later(), open(paths.log("supervisor"), "ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "podling.cluster", str(paths.data)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=(writer,),
+                env={**os.environ, progress.VARIABLE: str(writer)},
+                cwd="/",
+            )
+            os.close(writer)
         _follow(reader, paths, say)
+    except _Unfinished:
+        raise
+    except (ClusterError, KeyboardInterrupt) as error:
+        with _interrupts_later():
+            if isinstance(error, KeyboardInterrupt):
+                say("interrupted: stopping what has been started")
+            # It may not have said yet that it is this cluster's supervisor.
+            process.terminate()
+            process.wait(STOP_SECONDS)
+            _take_down(paths, lambda _: None)
+        raise
     finally:
         os.close(reader)
-    return True
+
+
+class _Unfinished(ClusterError):
+    """It goes on starting, slower than anybody waits for."""
+
+
+@contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """What is done meanwhile is done whole: a Ctrl-C counts when it is over."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if came:
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _turn(paths: Layout, purpose: str) -> Iterator[None]:
+    with ExitStack() as held:
+        try:
+            held.enter_context(turns.turn(paths, purpose))
+        except OSError as error:
+            raise ClusterError(f"can't write to {paths.data}: {error.strerror}; give another --data-dir") from error
+        yield
 
 
 def foreground(paths: Layout, config: ClusterConfig) -> int:
     """Be the supervisor, until interrupted; the exit code."""
-    if supervisor.running_pid(paths):
-        raise ClusterError(f"the cluster in {paths.data} runs already: `podling down` stops it")
-    _prepare(paths, config)
+    with _turn(paths, "up"):
+        if supervisor.running_pid(paths):
+            raise ClusterError(f"the cluster in {paths.data} runs already: `podling down` stops it")
+        _prepare(paths, config)
     return supervisor.main(paths)
 
 
@@ -113,7 +164,7 @@ def _follow(reader: int, paths: Layout, say: Say) -> None:
         ready, _, _ = select.select([reader], [], [], START_SECONDS)
         chunk = os.read(reader, 65536) if ready else b""
         if not ready:
-            raise ClusterError(f"the cluster was not ready after {START_SECONDS:.0f} s: see `podling logs`")
+            raise _Unfinished(f"the cluster was not ready after {START_SECONDS:.0f} s: see `podling logs`")
         if not chunk:
             raise ClusterError(f"the cluster did not start: {last_words(paths)}")
         *lines, pending = (pending + chunk).split(b"\n")
@@ -126,8 +177,9 @@ def _follow(reader: int, paths: Layout, say: Say) -> None:
                     "another `podling up` is starting this cluster: `podling status` shows how far it is"
                 )
             if stage == "failed":
-                down(paths, say=lambda _: None)
                 raise ClusterError(text)
+            if stage == "stopped":
+                raise ClusterError("the cluster was stopped while it started: `podling up` starts it again")
             say(text)
 
 
@@ -140,8 +192,20 @@ def last_words(paths: Layout) -> str:
 def down(paths: Layout, say: Say, *, purge: bool = False) -> bool:
     """Stop every process, and take away pods, mounts, namespaces, routes and tables. Data stays, unless `purge`.
 
-    False if there was nothing to stop. Safe to repeat, also after a crash.
+    False if there was nothing to stop. Safe to repeat, also after a crash, and while it starts.
     """
+    if load(paths) is None and not paths.run.exists() and not turns.whose(paths):
+        return False
+    pid = supervisor.running_pid(paths) if turns.whose(paths) == "up" else None
+    if pid is not None:
+        # Who starts it learns of it, and takes down what there is.
+        _terminate(pid)
+    with _turn(paths, "down"):
+        return _take_down(paths, say, purge=purge) or pid is not None
+
+
+def _take_down(paths: Layout, say: Say, *, purge: bool = False) -> bool:
+    """As `down`, by who has the turn."""
     config = load(paths)
     pid = supervisor.running_pid(paths)
     if pid:

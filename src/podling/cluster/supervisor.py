@@ -95,9 +95,11 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HANDLED)
         while not self._stopping:
             self._wait(self._start_due())
             self._reap()
+        progress.report("stopped", "")
         self._end_parts()
 
     def _stop(self, *_: object) -> None:
@@ -297,10 +299,13 @@ def parts(config: ClusterConfig, paths: Layout) -> list[Part]:
 def main(paths: Layout) -> int:
     """The life of the supervisor process."""
     log.setup(os.environ.get("PODLING_LOG_LEVEL", "INFO"))
+    # Who wants to stop it gets it stopped in order, also while it prepares: then as soon as that is done.
+    signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     held = hold_pid(paths)
     config = load(paths)
     if held is None:
         progress.report("taken", "")
+        _log.error("another supervisor runs the cluster in %s", paths.data)
     if held is None or config is None:
         return 1
     ground = _fork_child(lambda: _lay_ground(config, paths))
@@ -320,6 +325,8 @@ def _fork_child(work: Callable[[], None]) -> int:
     if pid == 0:
         code = 1
         try:
+            if sys.platform == "linux":
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             work()
             code = 0
         except PodlingError as error:

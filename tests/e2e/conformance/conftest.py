@@ -11,9 +11,9 @@ import pytest
 from podling.cluster.pki import Pki
 from tests.e2e.conformance.client import Api, Namespace
 from tests.e2e.conformance.pods import AGNHOST, AS_USER, BUSYBOX, ENTRY
-from tests.e2e.harness import kubectls, podling
+from tests.e2e.harness import alone, free_port, kubectls, podling
 
-OPTIONS = ["--name", "duo", "--nodes", "2", "--port", "17643", "--node-cidr", "10.217.0.0/24"]
+OPTIONS = ["--name", "duo", "--nodes", "2", "--port", free_port(), "--node-cidr", "10.217.0.0/24"]
 OPTIONS += ["--pod-cidr", "10.248.0.0/16", "--service-cidr", "10.100.0.0/16"]
 PACKAGES = ("busybox-static", "python3-minimal", "libpython3.11-stdlib", "python3-h2")
 
@@ -41,12 +41,13 @@ def duo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data directory of a cluster with the nodes duo-1 and duo-2."""
     work = tmp_path_factory.mktemp("duo")
     directory = work / "cluster"
-    try:
-        make_images(directory, work)
-        podling(directory, "up", *OPTIONS)
-        yield directory
-    finally:
-        podling(directory, "down", "--purge")
+    with alone("duo"):
+        try:
+            make_images(directory, work)
+            podling(directory, "up", *OPTIONS)
+            yield directory
+        finally:
+            podling(directory, "down", "--purge")
 
 
 @pytest.fixture(scope="session")
