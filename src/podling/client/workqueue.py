@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from podling import clock
@@ -148,6 +148,24 @@ class WorkQueue(Generic[K]):
         self._processing.discard(item)
         if item in self._dirty:
             self._push(item)
+
+    async def serve(self, process: Callable[[K], Awaitable[None]], failed: Callable[[K, Exception], None]) -> None:
+        """A worker: one item after the other until the queue is shut down. What fails comes again after its back-off;
+        `failed` is told."""
+        while True:
+            try:
+                item = await self.get()
+            except QueueShutDown:
+                return
+            try:
+                await process(item)
+            except Exception as error:
+                failed(item, error)
+                self.add_rate_limited(item)
+            else:
+                self.forget(item)
+            finally:
+                self.done(item)
 
     def shutdown(self) -> None:
         """Take nothing more; workers get what is queued, then QueueShutDown."""

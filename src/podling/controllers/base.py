@@ -19,7 +19,7 @@ from podling.api import apiextensions_v1, apiregistration_v1, core_v1, errors
 from podling.client.client import ApiClient
 from podling.client.events import Recorder
 from podling.client.informer import Informer, Informers, key_of
-from podling.client.workqueue import QueueShutDown, WorkQueue
+from podling.client.workqueue import WorkQueue
 from podling.controllers.aggregated import Aggregated
 from podling.controllers.resources import Resources
 
@@ -125,7 +125,7 @@ class Controller:
         try:
             async with asyncio.TaskGroup() as group:
                 for number in range(self.workers):
-                    group.create_task(self._work(), name=f"{self.name} {number}")
+                    group.create_task(self.queue.serve(self.reconcile, self._failed), name=f"{self.name} {number}")
                 for number, background in enumerate(self.background()):
                     group.create_task(background, name=f"{self.name} background {number}")
         finally:
@@ -140,28 +140,14 @@ class Controller:
         self.queue.shutdown()
         await self.recorder.close()
 
-    async def _work(self) -> None:
-        while True:
-            try:
-                key = await self.queue.get()
-            except QueueShutDown:
-                return
-            try:
-                await self.reconcile(key)
-            except errors.StatusError as error:
-                # A stale cache shows as a conflict or a missing object; the next round sees what is.
-                _log.debug("%s: %s: %s", self.name, key, error)
-                self.queue.add_rate_limited(key)
-            except NotYet as error:
-                _log.debug("%s: %s: %s", self.name, key, error)
-                self.queue.add_rate_limited(key)
-            except Exception as error:
-                _log.error("%s: %s: %s", self.name, key, error, exc_info=not isinstance(error, ReconcileError))
-                self.queue.add_rate_limited(key)
-            else:
-                self.queue.forget(key)
-            finally:
-                self.queue.done(key)
+    def _failed(self, key: str, error: Exception) -> None:
+        if isinstance(error, errors.StatusError | NotYet):
+            # A stale cache shows as a conflict or a missing object; the next round sees what is.
+            _log.debug("%s: %s: %s", self.name, key, error)
+        else:
+            _log.error(
+                "%s: %s: %s", self.name, key, error, exc_info=None if isinstance(error, ReconcileError) else error
+            )
 
 
 class ReconcileError(Exception):

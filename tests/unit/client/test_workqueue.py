@@ -167,3 +167,27 @@ def test_every_change_is_followed_by_work(steps: list[tuple[str, bool]]) -> None
         assert all(seen[key] >= step for key, step in changed.items())
 
     clock.run_virtual(main())
+
+
+def test_a_worker_repeats_what_fails_until_the_queue_is_shut_down() -> None:
+    async def main() -> None:
+        queue: WorkQueue[str] = WorkQueue(base=1, most=60)
+        done: list[tuple[float, str]] = []
+        told: list[tuple[str, str]] = []
+
+        async def process(item: str) -> None:
+            done.append((clock.elapsed(), item))
+            if item == "bad" and len(done) < 5:
+                raise ValueError(f"try {len(done)}")
+
+        worker = asyncio.create_task(queue.serve(process, lambda item, error: told.append((item, str(error)))))
+        queue.add("good")
+        queue.add("bad")
+        await asyncio.sleep(100)
+        assert done == [(0, "good"), (0, "bad"), (1, "bad"), (3, "bad"), (7, "bad")]
+        assert told == [("bad", "try 2"), ("bad", "try 3"), ("bad", "try 4")]
+        assert queue.failures("bad") == 0 and queue.idle
+        queue.shutdown()
+        await worker
+
+    clock.run_virtual(main())

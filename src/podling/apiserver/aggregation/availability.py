@@ -25,7 +25,7 @@ from podling.apiserver.aggregation import remote as remotes
 from podling.apiserver.aggregation.registration import available
 from podling.apiserver.aggregation.remote import AGGREGATOR, Remote, Unreachable
 from podling.apiserver.core import Core
-from podling.client.workqueue import QueueShutDown, WorkQueue
+from podling.client.workqueue import WorkQueue
 from podling.metrics import Counter
 
 LOG = log.get(__name__)
@@ -121,7 +121,10 @@ class Availability:
         self._queue.add(name)
         if not self._workers:
             loop = asyncio.get_running_loop()
-            self._workers = [loop.create_task(self._work(), name=f"availability {n}") for n in range(WORKERS)]
+            self._workers = [
+                loop.create_task(self._queue.serve(self._sync, self._failed), name=f"availability {n}")
+                for n in range(WORKERS)
+            ]
 
     async def close(self) -> None:
         self._queue.shutdown()
@@ -129,28 +132,15 @@ class Availability:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
 
-    async def _work(self) -> None:
-        while True:
-            try:
-                name = await self._queue.get()
-            except QueueShutDown:
-                return
-            try:
-                await self._sync(name)
-                self._queue.forget(name)
-            except Unreachable as error:
-                LOG.debug("%s is not available: %s", name, error)
-                self._queue.add_rate_limited(name)
-            except Exception as error:
-                LOG.warning("whether %s is available can't be said, trying again: %s", name, error)
-                self._queue.add_rate_limited(name)
-            finally:
-                self._queue.done(name)
+    def _failed(self, name: str, error: Exception) -> None:
+        if isinstance(error, Unreachable):
+            LOG.debug("%s is not available: %s", name, error)
+        else:
+            LOG.warning("whether %s is available can't be said, trying again: %s", name, error)
 
     async def _sync(self, name: str) -> None:
         entry = self._services.get(name)
         if entry is None:
-            self._queue.forget(name)
             return
         service: v1.APIService = entry.object
         wanted = service.spec.service

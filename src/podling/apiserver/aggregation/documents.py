@@ -23,7 +23,7 @@ from podling.apiserver.answer import Answer
 from podling.apiserver.discovery import Discovery
 from podling.apiserver.openapi import merge
 from podling.apiserver.openapi.document import OpenApi, cached
-from podling.client.workqueue import QueueShutDown, WorkQueue
+from podling.client.workqueue import WorkQueue
 
 LOG = log.get(__name__)
 
@@ -80,7 +80,10 @@ class Documents:
             self._known[remote.name].etag = self._known[remote.name].v2_etag = ""
         if not self._workers:
             loop = asyncio.get_running_loop()
-            self._workers = [loop.create_task(self._work(), name=f"aggregation {n}") for n in range(WORKERS)]
+            self._workers = [
+                loop.create_task(self._queue.serve(self._sync, self._failed), name=f"aggregation {n}")
+                for n in range(WORKERS)
+            ]
         self._queue.forget(remote.name)
         self._queue.add(remote.name)
 
@@ -99,28 +102,17 @@ class Documents:
 
     # Work
 
-    async def _work(self) -> None:
-        while True:
-            try:
-                name = await self._queue.get()
-            except QueueShutDown:
-                return
-            try:
-                remote = self._remotes.get(name)
-                if remote is None:
-                    self._queue.forget(name)
-                    continue
-                await self._look(remote, self._known[name])
-                self._queue.forget(name)
-                self._queue.add_after(name, INTERVAL)
-            except Unreachable as error:
-                LOG.debug("the documents of %s can't be had, trying again: %s", name, error)
-                self._queue.add_rate_limited(name)
-            except Exception:
-                LOG.exception("the documents of %s can't be read, trying again", name)
-                self._queue.add_rate_limited(name)
-            finally:
-                self._queue.done(name)
+    async def _sync(self, name: str) -> None:
+        remote = self._remotes.get(name)
+        if remote is not None:
+            await self._look(remote, self._known[name])
+            self._queue.add_after(name, INTERVAL)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        if isinstance(error, Unreachable):
+            LOG.debug("the documents of %s can't be had, trying again: %s", name, error)
+        else:
+            LOG.error("the documents of %s can't be read, trying again", name, exc_info=error)
 
     async def _look(self, remote: Remote, known: _Known) -> None:
         try:

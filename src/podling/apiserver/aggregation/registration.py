@@ -18,7 +18,7 @@ from podling.api.struct import clone
 from podling.apiserver.aggregation import priorities
 from podling.apiserver.core import Core
 from podling.apiserver.health import Health
-from podling.client.workqueue import QueueShutDown, WorkQueue
+from podling.client.workqueue import WorkQueue
 
 LOG = log.get(__name__)
 
@@ -113,7 +113,9 @@ class Registration:
         self._definitions.observers.append(self._definition_changed)
         for name in self._desired:
             self._queue.add(name)
-        self._worker = asyncio.get_running_loop().create_task(self._work(), name="apiservice-registration")
+        self._worker = asyncio.get_running_loop().create_task(
+            self._queue.serve(self._sync, self._failed), name="apiservice-registration"
+        )
 
     async def close(self) -> None:
         self._queue.shutdown()
@@ -153,20 +155,8 @@ class Registration:
 
     # Work
 
-    async def _work(self) -> None:
-        while True:
-            try:
-                name = await self._queue.get()
-            except QueueShutDown:
-                return
-            try:
-                await self._sync(name)
-                self._queue.forget(name)
-            except Exception as error:
-                LOG.warning("the APIService %s can't be registered, trying again: %s", name, error)
-                self._queue.add_rate_limited(name)
-            finally:
-                self._queue.done(name)
+    def _failed(self, name: str, error: Exception) -> None:
+        LOG.warning("the APIService %s can't be registered, trying again: %s", name, error)
 
     async def _sync(self, name: str) -> None:
         entry = self._services.get(name)
