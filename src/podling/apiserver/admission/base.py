@@ -64,7 +64,7 @@ class Chain:
 
     def __init__(self, plugins: Sequence[Plugin] = ()) -> None:
         self.plugins = list(plugins)
-        self._chosen: dict[tuple[str, str, str], tuple[Phase, Phase]] = {}
+        self._chosen: dict[tuple[str, str, str], tuple[Phase[Plugin], Phase[Plugin]]] = {}
 
     def add(self, plugin: Plugin) -> None:
         self.plugins.append(plugin)
@@ -121,7 +121,7 @@ class Chain:
         for plugin in self.plugins:
             await plugin.close()
 
-    def _for(self, attributes: Attributes) -> tuple[Phase, Phase]:
+    def _for(self, attributes: Attributes) -> tuple[Phase[Plugin], Phase[Plugin]]:
         operation = attributes.operation
         key = (operation, attributes.resource.qualified, attributes.subresource)
         chosen = self._chosen.get(key)

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from podling import clock
 from podling.metrics import PROCESS
-
-if TYPE_CHECKING:
-    from podling.apiserver.admission.base import Plugin
 
 #: Labels: the phases, and what webhooks of the second one are called.
 ADMIT, VALIDATE, VALIDATING = "admit", "validate", "validating"
@@ -90,10 +87,17 @@ CONDITION_DURATIONS = PROCESS.histogram(
 )
 
 
-class Phase:
+class Named(Protocol):
+    name: str
+
+
+P = TypeVar("P", bound=Named)
+
+
+class Phase(Generic[P]):
     """The plugins that see one kind of request in a phase, each with its series, and what the phase counts."""
 
-    def __init__(self, type_: str, operation: str, plugins: Sequence[Plugin]) -> None:
+    def __init__(self, type_: str, operation: str, plugins: Sequence[P]) -> None:
         self._type, self._operation = type_, operation
         self.plugins = [(p, CONTROLLERS.of(p.name, operation, "false", type_)) for p in plugins]
         self.passed = STEPS.of(operation, "false", type_)
