@@ -29,6 +29,7 @@ from podling.apiserver.request_info import RequestInfo, resolve
 from podling.apiserver.scrape import Scrape
 from podling.apiserver.served import Served
 from podling.apiserver.version import answer as version
+from podling.client import rest_metrics
 from podling.store.base import Store, Unavailable
 
 if TYPE_CHECKING:
@@ -114,9 +115,19 @@ class ApiServer(Core):
         """A request of this process: `request.user` (or the loopback user) is trusted to be who it says."""
         user = request.user or LOOPBACK
         info = resolve(request.method, request.path, request.query)
-        if self.auditor is not None:
-            return _in_process(await self.auditor.in_process(self._answer, request, info, user))
-        return _in_process(await self._answer(request, info, user))
+        began, code = clock.real_seconds(), 0
+        try:
+            if self.auditor is not None:
+                answer = await self.auditor.in_process(self._answer, request, info, user)
+            else:
+                answer = await self._answer(request, info, user)
+            code = answer.status
+        except StatusError as error:
+            code = error.code
+            raise
+        finally:
+            rest_metrics.requested(rest_metrics.IN_PROCESS, request.method, code, clock.real_seconds() - began)
+        return _in_process(answer)
 
     async def _answer(self, request: Request, info: RequestInfo, user: User) -> Answer:
         if (pending := self.authorize(user, info)) is not None:

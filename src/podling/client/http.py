@@ -12,7 +12,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 import msgspec
@@ -21,6 +21,7 @@ from podling import clock
 from podling.api import errors, meta_v1
 from podling.api.request import Event, Request, Response
 from podling.api.struct import decode, encode
+from podling.client import rest_metrics
 from podling.client.kubeconfig import Config
 
 T = TypeVar("T")
@@ -87,6 +88,7 @@ class HttpTransport:
         """`timeout` is of one request, in seconds; watches have none."""
         self._config = config
         self._base = config.server.rstrip("/")
+        self._host = urlsplit(config.server).netloc
         self._ssl = ssl_context(config)
         self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
@@ -100,9 +102,10 @@ class HttpTransport:
 
     async def send(self, request: Request) -> Response:
         for attempt in range(RETRIES + 1):
-            http = await self._exchange(request)
+            http = await self._measured(request)
             if attempt < RETRIES and http.status in (429, 503) and _retry_after(http) is not None:
                 wait = _retry_after(http) or 0.0
+                rest_metrics.RETRIES.add(str(http.status), self._host, request.method)
                 http.close()
                 await asyncio.sleep(wait)
                 continue
@@ -115,7 +118,18 @@ class HttpTransport:
             body = await http.read()
         except (aiohttp.ClientError, TimeoutError) as error:
             raise errors.unavailable(f"{request.method} {self._base}{request.path}: {error}") from error
+        rest_metrics.RESPONSE_SIZES.of(self._host, request.method).observe(len(body))
         return _decoded(request, http, body)
+
+    async def _measured(self, request: Request) -> aiohttp.ClientResponse:
+        """As `_exchange`, which is counted."""
+        began, code = clock.real_seconds(), 0
+        try:
+            http = await self._exchange(request)
+            code = http.status
+            return http
+        finally:
+            rest_metrics.requested(self._host, request.method, code, clock.real_seconds() - began)
 
     async def _exchange(self, request: Request) -> aiohttp.ClientResponse:
         watch = request.query.get("watch") == "true"
@@ -125,6 +139,7 @@ class HttpTransport:
             body = encode(request.obj)
         if body:
             headers.setdefault("content-type", "application/json")
+        rest_metrics.REQUEST_SIZES.of(self._host, request.method).observe(len(body))
         if token := self._bearer():
             headers["authorization"] = f"Bearer {token}"
         query: list[tuple[str, str]] = [(k, v) for k, v in request.query.items() if k not in request.queries]

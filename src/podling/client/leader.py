@@ -20,8 +20,16 @@ from podling.api.meta_v1 import ObjectMeta
 from podling.api.struct import clone
 from podling.client.base import Client
 from podling.client.events import NORMAL, Recorder
+from podling.metrics import PROCESS
 
 _log = log.get(__name__)
+
+LEADING = PROCESS.gauge(
+    "leader_election_master_status",
+    "[ALPHA] Gauge of if the reporting system is master of the relevant lease, 0 indicates backup, 1 indicates master. "
+    "'name' is the string used to identify the lease. Please make sure to group by name.",
+    ("name",),
+)
 
 #: Waiting candidates spread out by up to this factor (client-go).
 JITTER = 1.2
@@ -56,6 +64,7 @@ class LeaderElector:
         self._recorder = recorder
         self._seen: coordination_v1.Lease | None = None
         self._seen_at = 0.0
+        LEADING.set(0, name)
 
     @property
     def leader(self) -> str:
@@ -71,6 +80,7 @@ class LeaderElector:
         while not await self._try():  # noqa: ASYNC110 - a Lease is polled: candidates measure its age by their own clock
             await asyncio.sleep(self._timing.retry_period * (1 + JITTER * random.random()))
         self._say("became leader")
+        LEADING.set(1, self._name)
         work = asyncio.ensure_future(self._lead())
         renewing = asyncio.create_task(self._renew(), name=f"renew lease {self._name}")
         try:
@@ -80,6 +90,7 @@ class LeaderElector:
             for task in unfinished:
                 task.cancel()
             await asyncio.gather(*unfinished, return_exceptions=True)
+            LEADING.set(0, self._name)
             self._say("stopped leading")
             await self._release()
         if work.done() and not work.cancelled():

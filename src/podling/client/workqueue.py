@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Generic, TypeVar
 
 from podling import clock
+from podling.client.workqueue_metrics import QueueMetrics
 
 K = TypeVar("K", bound=Hashable)
 
@@ -75,7 +76,10 @@ class TokenBucket:
 class WorkQueue(Generic[K]):
     """Deduplicated, delayed and rate-limited. Use on one event loop."""
 
-    def __init__(self, *, base: float = 0.005, most: float = 1000.0, rate: float = 10.0, burst: int = 100) -> None:
+    def __init__(
+        self, *, name: str = "", base: float = 0.005, most: float = 1000.0, rate: float = 10.0, burst: int = 100
+    ) -> None:
+        """`name` is what metrics call it; without one it has none."""
         self._queue: deque[K] = deque()
         self._dirty: set[K] = set()
         self._processing: set[K] = set()
@@ -84,6 +88,8 @@ class WorkQueue(Generic[K]):
         self._backoff: ItemBackoff[K] = ItemBackoff(base, most)
         self._bucket = TokenBucket(rate, burst)
         self._down = False
+        # Not the queue's own method: nothing would let go of the queue.
+        self._metrics = QueueMetrics(name, self._queue.__len__) if name else None
 
     def __len__(self) -> int:
         """How many are ready to be worked on."""
@@ -97,6 +103,8 @@ class WorkQueue(Generic[K]):
     def add(self, item: K) -> None:
         if self._down or item in self._dirty:
             return
+        if self._metrics is not None:
+            self._metrics.added(item)
         self._dirty.add(item)
         if item not in self._processing:
             self._push(item)
@@ -105,6 +113,8 @@ class WorkQueue(Generic[K]):
         """Add in `delay` seconds; of several for the same item the earliest counts."""
         if self._down:
             return
+        if self._metrics is not None:
+            self._metrics.retried()
         if delay <= 0:
             self.add(item)
             return
@@ -142,10 +152,14 @@ class WorkQueue(Generic[K]):
         item = self._queue.popleft()
         self._dirty.discard(item)
         self._processing.add(item)
+        if self._metrics is not None:
+            self._metrics.taken(item)
         return item
 
     def done(self, item: K) -> None:
         self._processing.discard(item)
+        if self._metrics is not None:
+            self._metrics.done(item)
         if item in self._dirty:
             self._push(item)
 

@@ -20,6 +20,7 @@ from podling.client.client import ApiClient
 from podling.client.events import Recorder
 from podling.client.informer import Informer, Informers, key_of
 from podling.client.workqueue import WorkQueue
+from podling.controllers import metrics
 from podling.controllers.aggregated import Aggregated
 from podling.controllers.resources import Resources
 
@@ -86,7 +87,7 @@ class Controller:
     def __init__(self, context: Context) -> None:
         self.context = context
         self.client = context.client.with_agent(f"kube-controller-manager/{self.name}")
-        self.queue: WorkQueue[str] = WorkQueue()
+        self.queue: WorkQueue[str] = WorkQueue(name=metrics.queue_name(self.name))
         self.recorder = Recorder(self.client, self.component or self.name)
         self._watched: list[Informer[Any]] = []
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from podling import log
 from podling.client.client import ApiClient
 from podling.client.informer import Informers
+from podling.controllers import metrics
 from podling.controllers.base import Config, Context, Controller
 
 _log = log.get(__name__)
@@ -142,8 +143,11 @@ class ControllerManager:
 
     @staticmethod
     async def _run(controller: Controller) -> None:
+        metrics.RUNNING.set(1, metrics.MANAGER, controller.name)
         try:
             await controller.run()
         except Exception:
             _log.exception("%s ended", controller.name)
             raise
+        finally:
+            metrics.RUNNING.set(0, metrics.MANAGER, controller.name)

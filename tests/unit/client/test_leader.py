@@ -9,6 +9,7 @@ from podling import clock
 from podling.api import coordination_v1, errors
 from podling.client.client import ApiClient
 from podling.client.leader import LeaderElector
+from tests.unit.measured import count
 
 
 class Instance:
@@ -47,11 +48,14 @@ def test_one_leads_and_a_released_lease_is_taken_at_once() -> None:
         b = Instance(api, "b", leading)
         await asyncio.sleep(60)
         assert leading == ["a"] and lease(api).holder_identity == "a" and lease(api).lease_transitions == 0
+        assert count("leader_election_master_status", name_="kcm") == 0, "the last one made waits"
         await a.stop()
         assert lease(api).holder_identity == ""
         await asyncio.sleep(5)
         assert leading == ["b"] and lease(api).lease_transitions == 1
+        assert count("leader_election_master_status", name_="kcm") == 1
         await b.stop()
+        assert count("leader_election_master_status", name_="kcm") == 0
 
     clock.run_virtual(main())
 

@@ -9,6 +9,8 @@ from podling import clock
 from podling.api import apps_v1, core_v1, discovery_v1
 from podling.api.meta_v1 import ObjectMeta
 from podling.controllers.manager import all_controllers
+from podling.controllers.metrics import QUEUES
+from tests.unit.measured import count
 
 
 def test_a_whole_cluster_works_idles_without_requests_and_ends() -> None:
@@ -33,6 +35,8 @@ def test_a_whole_cluster_works_idles_without_requests_and_ends() -> None:
             await cluster.settle(5)
             (slice_,) = await cluster.list(discovery_v1.EndpointSlice, "shop")
             assert len(slice_.endpoints or ()) == 3
+            assert count("running_managed_controllers", name_="deployment-controller") == 1
+            assert count("workqueue_adds_total", name_="deployment") > 0
             await cluster.settle(600)
             asked: list[str] = []
             send = cluster.api.send
@@ -51,6 +55,7 @@ def test_a_whole_cluster_works_idles_without_requests_and_ends() -> None:
             assert await cluster.list(apps_v1.Deployment, None) == []
             assert await cluster.get(core_v1.Namespace, "shop", None) is None
         assert len(asyncio.all_tasks()) == 1
+        assert count("running_managed_controllers") == 0
 
     clock.run_virtual(main())
 
@@ -58,4 +63,5 @@ def test_a_whole_cluster_works_idles_without_requests_and_ends() -> None:
 def test_names_are_upstreams_and_unique() -> None:
     names = [c.name for c in all_controllers()]
     assert len(set(names)) == len(names)
+    assert set(QUEUES) <= set(names)
     assert {"deployment-controller", "garbage-collector-controller", "endpointslice-controller"} <= set(names)

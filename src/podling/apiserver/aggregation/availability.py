@@ -109,7 +109,7 @@ class Availability:
         self._app = app
         self._services = app.served["apiregistration.k8s.io", "v1", "apiservices"].cache
         self._probe = probe or probing
-        self._queue: WorkQueue[str] = WorkQueue(base=FIRST_RETRY, most=INTERVAL)
+        self._queue: WorkQueue[str] = WorkQueue(name="RemoteAvailabilityController", base=FIRST_RETRY, most=INTERVAL)
         self._workers: list[asyncio.Task[None]] = []
         self.unavailable = Counter(
             "aggregator_unavailable_apiservice_total",

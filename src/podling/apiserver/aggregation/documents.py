@@ -66,7 +66,7 @@ class Documents:
         self._openapi = openapi
         self._remotes: dict[str, Remote] = {}
         self._known: dict[str, _Known] = {}
-        self._queue: WorkQueue[str] = WorkQueue(base=FIRST_RETRY, most=INTERVAL)
+        self._queue: WorkQueue[str] = WorkQueue(name="open_api_aggregation_controller", base=FIRST_RETRY, most=INTERVAL)
         self._workers: list[asyncio.Task[None]] = []
 
     def changed(self, remote: Remote) -> None:

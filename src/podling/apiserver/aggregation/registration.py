@@ -91,7 +91,7 @@ class Registration:
         self._versions: dict[str, dict[str, set[str]]] = {}
         self._synced: set[str] = set()
         self._at_start: frozenset[str] = frozenset()
-        self._queue: WorkQueue[str] = WorkQueue()
+        self._queue: WorkQueue[str] = WorkQueue(name="autoregister")
         self._worker: asyncio.Task[None] | None = None
         #: Built-in ones that have not been seen available yet.
         self.pending: set[str] = set()
