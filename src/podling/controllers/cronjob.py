@@ -16,7 +16,7 @@ from podling.client.events import NORMAL, WARNING
 from podling.client.expectations import OwnWrites
 from podling.client.informer import CONTROLLER, controller_uid
 from podling.controllers import cron_schedule as cron
-from podling.controllers import job_rules
+from podling.controllers import job_rules, metrics
 from podling.controllers.base import Context, Controller, namespace_terminating
 from podling.controllers.references import controller_of, controller_reference, is_controlled_by
 
@@ -208,6 +208,8 @@ class CronJobController(Controller):
         job = make_job(cron_job, at, zone)
         try:
             made = await self.client.create(job)
+            created = times.parse(made.metadata.creation_timestamp or times.now())
+            metrics.CRONJOB_SKEW.of().observe((created - at).total_seconds())
             self.recorder.event(cron_job, NORMAL, "SuccessfulCreate", f"Created job {made.metadata.name}")
         except errors.StatusError as error:
             if namespace_terminating(error):

@@ -7,9 +7,10 @@ from podling.api.meta_v1 import ObjectMeta
 from podling.client.events import WARNING
 from podling.client.informer import NODE, node_name
 from podling.controllers import pods as pod_rules
-from podling.controllers import service_pods, slices
+from podling.controllers import service_pods, slice_metrics, slices
 from podling.controllers.base import Context, Controller, namespace_terminating
 from podling.controllers.references import controller_reference
+from podling.controllers.slice_metrics import SliceCounts
 from podling.controllers.slice_tracker import SliceTracker
 
 CONTROLLER_NAME = "endpointslice-controller.k8s.io"
@@ -128,6 +129,7 @@ class EndpointSliceController(Controller):
         self._nodes = self.informer(core_v1.Node)
         self._nodes.add_handler(on_add=self._node_changed, on_update=self._node_updated)
         self._triggers = service_pods.TriggerTimes()
+        self._counts = SliceCounts(context.config.endpoints_per_slice)
 
     def _node_changed(self, node: core_v1.Node) -> None:
         if (node.metadata.labels or {}).get(service_pods.ZONE):
@@ -147,16 +149,22 @@ class EndpointSliceController(Controller):
             # The garbage collector takes the slices: the service owns them.
             self._triggers.forget(key)
             self._tracker.forget(key)
+            self._counts.forget(key)
             return
         if not service.spec.selector or service.metadata.deletion_timestamp is not None:
             return
-        if service.spec.type == "ExternalName" or self._tracker.stale(key):
+        if service.spec.type == "ExternalName":
+            return
+        if self._tracker.stale(key):
+            slice_metrics.SYNCS.add("stale")
             return
         pods = service_pods.pods_of(self._pods, service)
         trigger = self._triggers.latest_change(service, pods)
+        wanted = desired(service, pods, self._zones(pods))
+        existing = [s for s in existing if s.metadata.deletion_timestamp is None]
         changes = slices.plan(
-            desired(service, pods, self._zones(pods)),
-            [s for s in existing if s.metadata.deletion_timestamp is None],
+            wanted,
+            existing,
             blank(service, trigger),
             self.context.config.endpoints_per_slice,
         )
@@ -167,7 +175,9 @@ class EndpointSliceController(Controller):
                 return
             message = f"Error updating Endpoint Slices for Service {key}: {error}"
             self.recorder.event(service, WARNING, "FailedToUpdateEndpointSlices", message)
+            slice_metrics.SYNCS.add("error")
             raise
+        self._counts.synced(key, service, wanted, existing, changes)
 
     def _zones(self, pods: list[core_v1.Pod]) -> dict[str, str]:
         zones = {}

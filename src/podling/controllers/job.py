@@ -20,6 +20,7 @@ from podling.client.events import NORMAL, WARNING
 from podling.client.expectations import Expectations
 from podling.client.informer import CONTROLLER, controller_uid, key_of
 from podling.controllers import indexes
+from podling.controllers import job_metrics as metrics
 from podling.controllers import job_rules as rules
 from podling.controllers import pods as pod_rules
 from podling.controllers.base import Context, Controller, namespace_terminating
@@ -114,8 +115,9 @@ class JobController(Controller):
             await self._release(await self._claimed(job), set())
             return
         may_act = self._expectations.satisfied(key)
-        state = rules.look(job, await self._claimed(job))
-        await self._advance(key, state, may_act)
+        with metrics.syncing(job) as sync:
+            state = rules.look(job, await self._claimed(job))
+            await self._advance(key, state, may_act, sync)
 
     async def _free_orphan(self, key: str) -> None:
         pod = self._pods.get(key)
@@ -130,7 +132,7 @@ class JobController(Controller):
             return mine
         return await Claim(self.client, job, selector).claim([*mine, *orphans])
 
-    async def _advance(self, key: str, state: rules.State, may_act: bool) -> None:
+    async def _advance(self, key: str, state: rules.State, may_act: bool, sync: metrics.Sync) -> None:
         job, now = state.job, clock.now()
         before = clone(job.status)
         if job.status.start_time is None and not job.spec.suspend:
@@ -146,7 +148,9 @@ class JobController(Controller):
             if state.active:
                 problem = await self._delete_pods(key, state, state.active)
         elif may_act and job.metadata.deletion_timestamp is None:
+            before_active = state.active_now
             problem = await self._manage(key, state, record)
+            sync.action = metrics.acted(state.active_now - before_active)
         self._note_suspension(job, now)
         await self._track(key, state, before, verdict, record, may_act)
         if problem is not None:
@@ -297,6 +301,10 @@ class JobController(Controller):
         if status != before:
             job.status = status
             await self.client.update_status(job)
+            metrics.counted(before, job)
+            metrics.handled(state, held)
+            if finished and verdict is not None:
+                metrics.finished(job, verdict)
         self._backoffs[key] = record
         await self._release(
             state.pods if finished else [p for p in state.pods if not pod_rules.is_active(p)], held, state

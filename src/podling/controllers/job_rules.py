@@ -99,13 +99,18 @@ def finish_time(pod: core_v1.Pod, now: datetime) -> datetime:
 
 def match_policy(policy: batch_v1.PodFailurePolicy | None, pod: core_v1.Pod) -> tuple[str, str]:
     """(action, message) of the first rule that fits a failed pod; ("Count", "") if none does."""
-    if policy is None or pod.status.phase != "Failed":
-        return "Count", ""
+    return (matched_rule(policy, pod) if policy is not None else None) or ("Count", "")
+
+
+def matched_rule(policy: batch_v1.PodFailurePolicy, pod: core_v1.Pod) -> tuple[str, str] | None:
+    """The same; None if no rule fits."""
+    if pod.status.phase != "Failed":
+        return None
     for number, rule in enumerate(policy.rules):
         message = _match_exit_code(rule, pod, number) if rule.on_exit_codes else _match_condition(rule, pod, number)
         if message:
             return rule.action, message
-    return "Count", ""
+    return None
 
 
 def _match_exit_code(rule: batch_v1.PodFailurePolicyRule, pod: core_v1.Pod, number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from podling.metrics import PROCESS
+from podling.metrics import PROCESS, exponential
 
 RUNNING = PROCESS.gauge(
     "running_managed_controllers",
@@ -10,6 +10,40 @@ RUNNING = PROCESS.gauge(
     ("manager", "name"),
 )
 MANAGER = "kube-controller-manager"
+
+CRONJOB_SKEW = PROCESS.histogram(
+    "cronjob_controller_job_creation_skew_duration_seconds",
+    "[STABLE] Time between when a cronjob is scheduled to be run, and when the corresponding job is created",
+    (),
+    exponential(1, 2, 10),
+)
+EVICTIONS = PROCESS.counter(
+    "taint_eviction_controller_pod_deletions_total",
+    "[ALPHA] Total number of Pods deleted by TaintEvictionController since its start.",
+)
+EVICTION_DURATIONS = PROCESS.histogram(
+    "taint_eviction_controller_pod_deletion_duration_seconds",
+    "[ALPHA] Latency, in seconds, between the time when a taint effect has been activated for the Pod and its deletion "
+    "via TaintEvictionController.",
+    (),
+    (0.005, 0.025, 0.1, 0.5, 1, 2.5, 10, 30, 60, 120, 180, 240),
+)
+TTL_DURATIONS = PROCESS.histogram(
+    "ttl_after_finished_controller_job_deletion_duration_seconds",
+    "[ALPHA] The time it took to delete the job since it became eligible for deletion",
+    (),
+    exponential(0.1, 2, 14),
+)
+FORCED_DELETIONS = PROCESS.counter(
+    "pod_gc_collector_force_delete_pods_total",
+    "[ALPHA] Number of pods that are being forcefully deleted since the Pod GC Controller started.",
+    ("namespace", "reason"),
+)
+FORCED_DELETION_ERRORS = PROCESS.counter(
+    "pod_gc_collector_force_delete_pod_errors_total",
+    "[ALPHA] Number of errors encountered when forcefully deleting the pods since the Pod GC Controller started.",
+    ("namespace", "reason"),
+)
 
 #: The label `name` of workqueue_*, by controller. Where upstream has several queues, it is that of the main one.
 QUEUES = {

@@ -18,6 +18,7 @@ from podling.api.struct import clone
 from podling.client.events import NORMAL, WARNING
 from podling.client.informer import NODE, node_name
 from podling.client.workqueue import TokenBucket
+from podling.controllers import node_metrics as metrics
 from podling.controllers import pods as pod_rules
 from podling.controllers import taints
 from podling.controllers.base import Context, Controller
@@ -187,6 +188,7 @@ class NodeLifecycleController(Controller):
         self._limits: dict[str, tuple[float, TokenBucket]] = {}
         #: Nodes whose pods could not all be marked: once more.
         self._unmarked: set[str] = set()
+        metrics.show(lambda: zones(self._nodes.list()))
 
     def _beat(self, lease: coordination_v1.Lease) -> None:
         """A heartbeat moves the time of the next look, no more: only a node that was lost is looked at now."""
@@ -289,6 +291,8 @@ class NodeLifecycleController(Controller):
         updated = clone(node)
         updated.spec.taints = changed or None
         await self.client.update(updated)
+        if execute and not have:
+            metrics.evicted(zone_of(node))
 
     def _may_evict(self, zone: str, rate: float) -> bool:
         if rate <= 0:

@@ -10,8 +10,8 @@ from podling import clock
 from podling.api import core_v1, errors
 from podling.api.struct import to_dict
 from podling.client.informer import NODE, key_of, node_name
+from podling.controllers import metrics, taints
 from podling.controllers import pods as pod_rules
-from podling.controllers import taints
 from podling.controllers.base import Context, Controller
 from podling.controllers.node_lifecycle import ready_status
 
@@ -78,15 +78,15 @@ class PodGarbageCollector(Controller):
             await self._collect_orphans(name)
         elif what == "ended":
             for pod in surplus(self._pods.by_index(ENDED, ENDED), self.context.config.terminated_pod_threshold):
-                await self._remove(pod)
+                await self._remove(pod, "terminated")
         elif what == "out-of-service":
             for pod in self._pods.by_index(NODE, name):
                 if pod.metadata.deletion_timestamp is not None:
-                    await self._remove(pod)
+                    await self._remove(pod, "out-of-service")
         else:
             found = self._pods.get(name)
             if found is not None and found.metadata.deletion_timestamp is not None and not found.spec.node_name:
-                await self._remove(found)
+                await self._remove(found, "unscheduled")
 
     async def _collect_orphans(self, node: str) -> None:
         pods = self._pods.by_index(NODE, node)
@@ -105,10 +105,12 @@ class PodGarbageCollector(Controller):
             message="PodGC: node no longer exists",
         )
         for pod in pods:
-            await self._remove(pod, condition)
+            await self._remove(pod, "orphaned", condition)
 
-    async def _remove(self, pod: core_v1.Pod, condition: core_v1.PodCondition | None = None) -> None:
+    async def _remove(self, pod: core_v1.Pod, why: str, condition: core_v1.PodCondition | None = None) -> None:
         """Fail the pod if it has not ended, and delete it without waiting for a node agent that is not there."""
+        labels = pod.metadata.namespace or "", why
+        metrics.FORCED_DELETIONS.add(*labels)
         meta = pod.metadata
         try:
             if not pod_rules.is_terminal(pod):
@@ -125,4 +127,5 @@ class PodGarbageCollector(Controller):
             await self.client.delete(core_v1.Pod, meta.name or "", meta.namespace, grace_period_seconds=0, uid=meta.uid)
         except errors.StatusError as error:
             if not errors.is_not_found(error):
+                metrics.FORCED_DELETION_ERRORS.add(*labels)
                 raise

@@ -12,8 +12,8 @@ from podling.api import core_v1, errors
 from podling.api.struct import to_dict
 from podling.client.events import NORMAL
 from podling.client.informer import NODE, node_name, split_key
+from podling.controllers import metrics, taints
 from podling.controllers import pods as pod_rules
-from podling.controllers import taints
 from podling.controllers.base import Context, Controller
 
 
@@ -91,7 +91,7 @@ class TaintEvictionController(Controller):
             self.recorder.event(pod, NORMAL, "TaintManagerEviction", f"Cancelling deletion of Pod {key}")
 
     async def _evict(self, key: str, pod: core_v1.Pod) -> None:
-        self._scheduled.pop(key, None)
+        planned, began = self._scheduled.pop(key, None), clock.elapsed()
         self.recorder.event(pod, NORMAL, "TaintManagerEviction", f"Marking for deletion Pod {key}")
         condition = core_v1.PodCondition(
             type="DisruptionTarget",
@@ -117,6 +117,8 @@ class TaintEvictionController(Controller):
                     subresource="status",
                 )
             await self.client.delete(core_v1.Pod, name, namespace, uid=pod.metadata.uid)
+            metrics.EVICTIONS.add()
+            metrics.EVICTION_DURATIONS.of().observe(clock.elapsed() - (planned.at if planned is not None else began))
         except errors.StatusError as error:
             if not errors.is_not_found(error):
                 raise

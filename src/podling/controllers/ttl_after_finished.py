@@ -6,7 +6,7 @@ from datetime import datetime
 
 from podling import clock
 from podling.api import batch_v1, errors, times
-from podling.controllers import job_rules
+from podling.controllers import job_rules, metrics
 from podling.controllers.base import Context, Controller
 
 
@@ -50,6 +50,7 @@ class TtlAfterFinishedController(Controller):
                 uid=meta.uid,
                 resource_version=fresh.metadata.resource_version,
             )
+            metrics.TTL_DURATIONS.of().observe(-(seconds_left(job, clock.now()) or 0.0))
         except errors.StatusError as error:
             if not errors.is_not_found(error):
                 raise
