@@ -14,6 +14,7 @@ import msgspec
 
 from podling.scheduler.cache import Cache, NodeInfo, PodInfo
 from podling.scheduler.framework import SKIP, Plugin, Rejection
+from podling.scheduler.metrics import SUCCESS, UNSCHEDULABLE_STATUS, Points
 
 #: Clusters up to this size are searched to the end.
 _SEARCH_ALL = 100
@@ -59,8 +60,10 @@ States = list[tuple[Plugin, Any]]
 class Algorithm:
     """The plugins of one profile, what they have said, and where the next search begins."""
 
-    def __init__(self, plugins: list[Plugin]) -> None:
+    def __init__(self, plugins: list[Plugin], points: Points | None = None) -> None:
+        """`points` are told when the plugins of an extension point have run."""
         self.plugins = plugins
+        self._points = points or Points("")
         self._filters = [p for p in plugins if p.filters]
         self._local_scorers = [p for p in plugins if p.scores and p.local]
         self._scorers = [p for p in plugins if p.scores and not p.local]
@@ -76,18 +79,25 @@ class Algorithm:
 
     def decide(self, info: PodInfo, cache: Cache) -> NodeInfo | Failure:
         """The best node, or why there is none."""
+        points = self._points
+        points.begin()
         states, failure = self.prepare(info, cache)
         if failure is not None:
+            points.done("PreFilter", UNSCHEDULABLE_STATUS)
             return failure
+        points.done("PreFilter")
         nominated = info.pod.status.nominated_node_name
         if nominated and (node := cache.nodes.get(nominated)) and self.fits(states, info, node, cache) is None:
             return node
         feasible, failed = self._search(states, info, cache)
+        points.done("Filter", SUCCESS if feasible else UNSCHEDULABLE_STATUS)
         if not feasible:
             return failed
         if len(feasible) == 1:
             return feasible[0]
-        return self._best(info, cache, feasible)
+        best = self._best(info, cache, feasible)
+        points.done("Score")
+        return best
 
     def prepare(self, info: PodInfo, cache: Cache) -> tuple[States, Failure | None]:
         """The filters that have something to say, with their states."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import Counter
 from enum import Flag, auto
 from itertools import count
 
 from podling import clock
 from podling.scheduler.cache import PodInfo
+from podling.scheduler.metrics import INCOMING
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 10.0
 #: A pod that nothing helped is tried again after this many seconds.
@@ -29,6 +31,16 @@ class Happened(Flag):
     POD_GONE = auto()
     POD_CHANGED = auto()
 
+
+#: As upstream's metrics have them.
+_EVENTS = {
+    Happened.NODE_ADDED: "NodeAdd",
+    Happened.NODE_CHANGED: "NodeUpdate",
+    Happened.POD_PLACED: "AssignedPodAdd",
+    Happened.POD_GONE: "AssignedPodDelete",
+    Happened.POD_CHANGED: "AssignedPodUpdate",
+}
+_ACTIVE, _BACKING_OFF, _REFUSED = "active", "backoff", "unschedulable"
 
 _NODE = Happened.NODE_ADDED | Happened.NODE_CHANGED
 #: What each plugin waits for.
@@ -50,8 +62,10 @@ class Waiting:
     def __init__(self, info: PodInfo) -> None:
         self.info = info
         self.attempts = 0
-        self.since = clock.elapsed()
+        self.since = self.first = clock.elapsed()
         self.helps = Happened(0)
+        #: Which have refused it last.
+        self.plugins: set[str] = set()
         self.ready_at = 0.0
 
 
@@ -74,16 +88,20 @@ class Queue:
         backoff = sum(1 for *_, w in self._backoff if self._waiting.get(w.info.uid) is w)
         unschedulable = len(self._unschedulable)
         active = len(self._waiting) - backoff - unschedulable
-        return {"active": active, "backoff": backoff, "unschedulable": unschedulable}
+        return {_ACTIVE: active, _BACKING_OFF: backoff, _REFUSED: unschedulable}
+
+    def refused(self) -> dict[str, int]:
+        """How many pods each plugin keeps waiting."""
+        return dict(Counter(plugin for waiting in self._unschedulable.values() for plugin in waiting.plugins))
 
     def put(self, info: PodInfo) -> None:
         """A new pod, or one that changed: it is tried at once."""
         waiting = Waiting(info)
         if old := self._waiting.get(info.uid):
-            waiting.attempts, waiting.since = old.attempts, old.since
+            waiting.attempts, waiting.since, waiting.first = old.attempts, old.since, old.first
         self._forget(info.uid)
         self._waiting[info.uid] = waiting
-        self._activate(waiting)
+        self._activate(waiting, "UnscheduledPodUpdate" if old else "UnscheduledPodAdd")
 
     def update(self, info: PodInfo) -> None:
         """The pod changed in a way that does not help it: it waits where it is."""
@@ -99,9 +117,11 @@ class Queue:
         waiting.attempts += 1
         waiting.ready_at = clock.elapsed() + min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (waiting.attempts - 1))
         self._waiting[waiting.info.uid] = waiting
+        waiting.plugins = plugins or set()
         if plugins is None:
-            self._back_off(waiting)
+            self._back_off(waiting, "ScheduleAttemptFailure")
             return
+        INCOMING.add("ScheduleAttemptFailure", _REFUSED)
         waiting.helps = Happened(0)
         for plugin in plugins:
             waiting.helps |= HELPS.get(plugin, ~Happened(0))
@@ -116,7 +136,7 @@ class Queue:
         for uid, waiting in list(self._unschedulable.items()):
             if waiting.helps & what:
                 del self._unschedulable[uid]
-                self._back_off(waiting)
+                self._back_off(waiting, _EVENTS.get(what, "UnschedulableTimeout"))
 
     async def get(self) -> Waiting | None:
         """The most important pod that is due; None when closed."""
@@ -140,14 +160,16 @@ class Queue:
         self._waiting.pop(uid, None)
         self._unschedulable.pop(uid, None)
 
-    def _activate(self, waiting: Waiting) -> None:
+    def _activate(self, waiting: Waiting, event: str) -> None:
+        INCOMING.add(event, _ACTIVE)
         heapq.heappush(self._active, (-waiting.info.priority, waiting.since, next(self._order), waiting))
         self._wake.set()
 
-    def _back_off(self, waiting: Waiting) -> None:
+    def _back_off(self, waiting: Waiting, event: str) -> None:
         if waiting.ready_at <= clock.elapsed():
-            self._activate(waiting)
+            self._activate(waiting, event)
         else:
+            INCOMING.add(event, _BACKING_OFF)
             heapq.heappush(self._backoff, (waiting.ready_at, next(self._order), waiting))
             self._set_timer()
 
@@ -169,11 +191,11 @@ class Queue:
         while self._backoff and self._backoff[0][0] <= now:
             *_, waiting = heapq.heappop(self._backoff)
             if self._waiting.get(waiting.info.uid) is waiting:
-                self._activate(waiting)
+                self._activate(waiting, "BackoffComplete")
         while self._unschedulable:
             uid, waiting = next(iter(self._unschedulable.items()))
             if waiting.since + LONGEST_WAIT > now:
                 break
             del self._unschedulable[uid]
-            self._activate(waiting)
+            self._activate(waiting, "UnschedulableTimeout")
         self._set_timer()

@@ -43,13 +43,15 @@ class Scheduler:
         self._name = name
         self._cache = Cache()
         self._queue = Queue()
-        metrics.show_pending(self._queue.pending)
+        metrics.show_pending(self._pending)
+        metrics.show_refused(name, self._queue.refused)
+        self._points = metrics.Points(name)
         self._affinity = InterPodAffinity()
         self._owners = Owners(informers)
         given: dict[type[Plugin], Plugin] = {
             type(p): p for p in (self._affinity, PodTopologySpread(self._owners.selector))
         }
-        self._algorithm = Algorithm([given.get(type(p), p) for p in default_plugins.default()])
+        self._algorithm = Algorithm([given.get(type(p), p) for p in default_plugins.default()], self._points)
         self._nodes = informers.of(core_v1.Node)
         self._pods = informers.of(core_v1.Pod)
         self._namespaces = informers.of(core_v1.Namespace)
@@ -156,6 +158,11 @@ class Scheduler:
             self._cache.drop_pod(pod)
             self._queue.happened(Happened.POD_GONE)
 
+    def _pending(self) -> dict[str, int]:
+        """The queue's numbers, and how many pods are kept from it."""
+        gated = sum(1 for p in self._pods.list() if p.spec.scheduling_gates and not p.spec.node_name and self._mine(p))
+        return {**self._queue.pending(), "gated": gated}
+
     def _mine(self, pod: core_v1.Pod) -> bool:
         return (pod.spec.scheduler_name or "default-scheduler") == self._name and not pod.metadata.deletion_timestamp
 
@@ -168,6 +175,7 @@ class Scheduler:
         began = clock.real_seconds()
         decision = self._algorithm.decide(info, self._cache)
         if isinstance(decision, NodeInfo):
+            metrics.ALGORITHM.observe(clock.real_seconds() - began)
             self._cache.assume(info, decision.name)
             self._cache.withdraw(info.uid)
             self._spawn(self._bind(waiting, decision.name, began))
@@ -181,7 +189,10 @@ class Scheduler:
         room: Candidate | str = ""
         if failure.total:
             metrics.PREEMPTIONS.add()
+            self._points.begin()
             room = preempt(info, self._cache, self._algorithm, failure, self._budgets.list())
+            helps = isinstance(room, Candidate)
+            self._points.done("PostFilter", metrics.SUCCESS if helps else metrics.UNSCHEDULABLE_STATUS)
             if isinstance(room, str):
                 message += f" preemption: {room}"
         self._queue.retry(waiting, failure.plugins)
@@ -195,10 +206,12 @@ class Scheduler:
         namespace, name = pod.metadata.namespace, pod.metadata.name or ""
         binding = core_v1.Binding(target=core_v1.ObjectReference(kind="Node", name=node))
         binding.metadata.name, binding.metadata.namespace, binding.metadata.uid = name, namespace, pod.metadata.uid
+        asked = clock.real_seconds()
         try:
             async with self._binding:
                 await self._client.post(core_v1.Pod, name, namespace, "binding", binding)
         except errors.StatusError as error:
+            self._points.took("Bind", clock.real_seconds() - asked, metrics.ERROR_STATUS)
             self._cache.forget(waiting.info)
             if errors.is_not_found(error):
                 return
@@ -209,8 +222,9 @@ class Scheduler:
         except BaseException:
             self._cache.forget(waiting.info)
             raise
+        self._points.took("Bind", clock.real_seconds() - asked)
         metrics.attempted(self._name, metrics.SCHEDULED, clock.real_seconds() - began)
-        metrics.POD_ATTEMPTS.of().observe(waiting.attempts + 1)
+        metrics.scheduled(waiting.attempts + 1, clock.elapsed() - waiting.first)
         message = f"Successfully assigned {namespace}/{name} to {node}"
         self._recorder.event(pod, NORMAL, "Scheduled", message, action="Binding")
 

@@ -46,7 +46,7 @@ def test_backoff_doubles_up_to_ten_seconds() -> None:
             assert waiting is not None
             waits.append(clock.elapsed() - began)
             queue._waiting[waiting.info.uid] = waiting
-            queue._activate(waiting)
+            queue._activate(waiting, "UnschedulableTimeout")
         assert waits == [1, 2, 4, 8, 10, 10]
 
     virtual(run())
