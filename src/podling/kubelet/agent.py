@@ -27,6 +27,8 @@ from podling.kubelet.hooks import HookRunner
 from podling.kubelet.image_gc import ImageCollector
 from podling.kubelet.image_puller import ImagePuller, ImageVolumes
 from podling.kubelet.log_rotation import LogRotator
+from podling.kubelet.measured import IMAGES, RUNTIME, measured
+from podling.kubelet.measures import Measures
 from podling.kubelet.node_lease import NodeLease
 from podling.kubelet.node_objects import NodeObjects, mentioned
 from podling.kubelet.node_status import NodeReporter, Pressure
@@ -65,7 +67,10 @@ class Kubelet:
         machine: resources.Machine | None = None,
         not_ready: Callable[[], str] = lambda: "",
     ) -> None:
-        self.config, self.client, self.runtime, self.images = config, client, runtime, images
+        self.measures = Measures()
+        self.runtime = runtime = measured(runtime, RUNTIME, self.measures)
+        self.images = images = measured(images, IMAGES, self.measures)
+        self.config, self.client = config, client
         self.machine = machine
         self._not_ready = not_ready
         self.pressure = Pressure()
@@ -86,12 +91,9 @@ class Kubelet:
         self._allocatable: dict[str, str] = {}
         self._mirrors = Mirrors(client, config.node_name, self._mirror_changed)
         self._puller = ImagePuller(
-            client,
-            images,
-            parallel=config.registry_pull_parallel,
-            first=config.backoff_first,
-            most=config.backoff_most,
-        )
+            client, images, parallel=config.registry_pull_parallel, first=config.backoff_first,
+            most=config.backoff_most, measures=self.measures,
+        )  # fmt: skip
         self._network = network or self._default_network()
         self._evictions = EvictionManager(
             config.eviction,
@@ -101,6 +103,7 @@ class Kubelet:
             usage=self._usage_of,
             reclaim=self._reclaim_disk,
             evict=self._evict,
+            counted=self.measures.evicted,
             changed=self._pressure_changed,
         )
         self._collector_of_stats = Collector(runtime)
@@ -148,7 +151,7 @@ class Kubelet:
             volumes=self.volumes,
             probes=ProbeManager(runtime, self._network, tell, self._wake),
             hooks=HookRunner(runtime, self._network),
-            statuses=StatusManager(client),
+            statuses=StatusManager(client, measures=self.measures),
             recorder=self.recorder,
             restarts=Backoff(config.backoff_first, config.backoff_most),
             services=self._services.list,
@@ -158,6 +161,7 @@ class Kubelet:
             runtime_handler=self._runtime_handler,
             owners=owners,
             host_files=not self._virtual,
+            measures=self.measures,
         )
 
     # Life

@@ -15,6 +15,8 @@ from podling.api.errors import StatusError
 from podling.kubelet import logs, metrics, pods, resources, stats
 from podling.kubelet.agent import Kubelet
 from podling.kubelet.pod_worker import PodWorker
+from podling.metrics import PROCESS
+from podling.metrics import text as process_text
 from podling.runtime.base import ContainerState, ContainerStatus, Sink, Source, Streams
 from podling.streaming.log_query import LogQuery
 
@@ -113,8 +115,10 @@ class Backend:
                 running = sum(1 for w in workers if w.runtime.sandboxes and w.runtime.sandboxes[0].state == "ready")
                 agent = metrics.agent(kubelet.config.node_name, resources.KUBELET_VERSION, running, states)
                 static = sum(1 for w in workers if pods.is_static(w.pod))
-                working = sum(1 for w in workers if w.uses_resources)
-                return agent + metrics.pods_of(len(workers) - static, static, working) + metrics.process()
+                working = [pods.is_static(w.pod) for w in workers if w.uses_resources]
+                counted = process_text(PROCESS, kubelet.measures.registry)
+                number = metrics.pods_of(len(workers) - static, static, working.count(False), working.count(True))
+                return agent + number + metrics.process() + counted
             case "/metrics/resource":
                 return metrics.resource(await self._samples(), self._collector.node())
             case "/metrics/cadvisor":

@@ -192,7 +192,8 @@ def observe(root_dir: str, image_path: str) -> dict[str, Observation]:
 
 class EvictionManager:
     """Looks at the node every few seconds. `look` observes it, `usage` measures pods, `reclaim` frees disk space
-    without harming anybody, `evict` ends a pod, `changed` is told of new conditions."""
+    without harming anybody, `evict` ends a pod, `changed` is told of new conditions, `counted` of each eviction's
+    signal."""
 
     def __init__(
         self,
@@ -205,10 +206,11 @@ class EvictionManager:
         reclaim: Callable[[], Awaitable[None]],
         evict: Callable[[core_v1.Pod, Verdict, int | None], None],
         changed: Callable[[Pressure], None],
+        counted: Callable[[str], None] = lambda signal: None,
     ) -> None:
         self._thresholds, self._transition = thresholds, transition
         self._look, self._candidates, self._usage = look, candidates, usage
-        self._reclaim, self._evict, self._changed = reclaim, evict, changed
+        self._reclaim, self._evict, self._changed, self._counted = reclaim, evict, changed, counted
         self._since: dict[EvictionThreshold, float] = {}
         self._last_met: dict[str, float] = {}
         self.pressure = Pressure()
@@ -247,5 +249,6 @@ class EvictionManager:
             text = message(threshold, observed, pod, usage.get(pods.uid(pod), Usage()))
             _log.warning("evicting %s: %s", pods.key(pod), text)
             self._evict(pod, verdict(text, clock.now()), None if threshold.grace else IMMEDIATE_GRACE)
+            self._counted(threshold.signal)
             return pod
         return None

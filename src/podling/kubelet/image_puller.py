@@ -16,6 +16,7 @@ from podling.images.base import Credentials, Image, ImageError, ImageService, In
 from podling.kubelet import pods
 from podling.kubelet.backoff import Backoff, duration
 from podling.kubelet.container_statuses import Failure
+from podling.kubelet.measures import Measures
 from podling.kubelet.pods import AnyContainer
 
 #: (type, reason, message)
@@ -56,8 +57,18 @@ def default_policy(name: str) -> str:
 class ImagePuller:
     """Pulls in parallel (at most `parallel` at a time; 0: no limit), backs off per pod and image."""
 
-    def __init__(self, client: Client, images: ImageService, *, parallel: int, first: float, most: float) -> None:
+    def __init__(
+        self,
+        client: Client,
+        images: ImageService,
+        *,
+        parallel: int,
+        first: float,
+        most: float,
+        measures: Measures | None = None,
+    ) -> None:
         self._client, self._images = client, images
+        self._measures = measures or Measures()
         self._slots = asyncio.Semaphore(parallel) if parallel > 0 else None
         self._backoff = Backoff(first, most)
         self._last_errors: dict[str, str] = {}
@@ -144,7 +155,9 @@ class ImagePuller:
     async def _timed(self, name: str, found: tuple[Credentials, ...]) -> tuple[Image, float]:
         began = clock.elapsed()
         image = await self._images.pull(name, found)
-        return image, clock.elapsed() - began
+        took = clock.elapsed() - began
+        self._measures.pulled(image.size, took)
+        return image, took
 
     async def _credentials(self, pod: core_v1.Pod, name: str) -> tuple[Credentials, ...]:
         secrets = []

@@ -228,16 +228,16 @@ def agent(node: str, version: str, running_pods: int, containers: Mapping[str, i
     ))  # fmt: skip
 
 
-def pods_of(desired: int, static: int, active: int) -> str:
-    """Pods that the node is to run, and those that take up room."""
+def pods_of(desired: int, static: int, active: int, active_static: int) -> str:
+    """Pods that the node is to run, and those that take up room: those of the API server, and those of manifests."""
     by_kind: list[Point] = [({"static": ""}, desired, None), ({"static": "true"}, static, None)]
-    active_points: list[Point] = [({}, active, None)]
+    active_points: list[Point] = [({"static": ""}, active, None), ({"static": "true"}, active_static, None)]
     return family(
         "kubelet_desired_pods", "gauge", "[ALPHA] The number of pods the kubelet is being instructed to run. static is "
         "true if the pod is not from the apiserver.", by_kind,
     ) + family(
         "kubelet_active_pods", "gauge", "[ALPHA] The number of pods the kubelet considers active and which are being "
-        "considered when admitting new pods.", active_points,
+        "considered when admitting new pods. static is true if the pod is not from the apiserver.", active_points,
     )  # fmt: skip
 
 

@@ -101,6 +101,7 @@ class Starter:
     ) -> str:
         """Make and start the container; its id. Raises StartFailed."""
         shared = self._shared
+        shared.measures.started(pod, container)
         try:
             config = self._config(pod, container, attempt, image, where, sources, target)
         except (ConfigError, RuntimeFailure, OSError, ValueError) as error:
@@ -137,6 +138,7 @@ class Starter:
 
     def _failed(self, pod: core_v1.Pod, container: AnyContainer, reason: str, message: str) -> StartFailed:
         self._shared.tell_container(pod, container.name, "Warning", "Failed", f"Error: {message}")
+        self._shared.measures.failed(pod, container, reason)
         return StartFailed(Failure(reason, message), CONFIG_RETRY)
 
     def _config(

@@ -19,6 +19,7 @@ from podling.kubelet import actions as deciding
 from podling.kubelet import pods, sandbox_config
 from podling.kubelet.actions import Actions
 from podling.kubelet.env import Sources
+from podling.kubelet.measures import Timeline
 from podling.kubelet.pod_observer import State
 from podling.kubelet.pod_start import StartFailed, Where
 from podling.kubelet.pod_termination import PodTerminator
@@ -54,6 +55,7 @@ class PodWorker(PodTerminator):
     ) -> None:
         super().__init__(shared, pod, sandboxes, on_finished)
         self.admitted = False
+        self._timeline = Timeline(shared.measures, pod)
         self._task: asyncio.Task[None] | None = None
         self._retries: dict[str, float] = {}
         self._retry = RETRY_FIRST
@@ -70,6 +72,7 @@ class PodWorker(PodTerminator):
         """The pod object has changed."""
         self.pod = pod
         self._shared.statuses.observe(pod)
+        self._timeline.observed(pod)
         self._wake.set()
 
     def remove(self, last: core_v1.Pod | None = None) -> None:
@@ -116,7 +119,8 @@ class PodWorker(PodTerminator):
             await self._wake.wait()
             self._wake.clear()
             try:
-                await self._step()
+                with self._timeline.syncing(ending=self.state is not State.SYNCING):
+                    await self._step()
                 self._retry = RETRY_FIRST
             except Exception as error:
                 if isinstance(error, PodlingError | OSError):
@@ -401,7 +405,9 @@ class PodWorker(PodTerminator):
     async def _start_one(
         self, container: AnyContainer, kind: str, where: Where, sources: Sources, image: asyncio.Task[Image]
     ) -> None:
+        began = clock.elapsed()
         got = await self._meanwhile(result(image))
+        self._timeline.pulled(clock.elapsed() - began)
         target = self._target_of(container)
         container = pods.find_container(self.granted, container.name) or container
         container_id = await self._starter.create(

@@ -22,6 +22,7 @@ from podling import log
 from podling.api import core_v1, meta_v1
 from podling.api.errors import StatusError, bad_request
 from podling.api.struct import encode
+from podling.kubelet import server_metrics
 from podling.runtime.base import Sink, Source, Streams
 from podling.streaming import log_query, port_forward, remote_command
 from podling.streaming.log_query import LogQuery
@@ -128,7 +129,11 @@ class KubeletServer:
         raw, _, query = request._message.path.partition("?")
         path = unquote(raw)
         target = Target(path, path.strip("/").split("/"), parse_qs(query, keep_blank_values=True))
-        task = asyncio.current_task()
+        with server_metrics.serving(request.method, target.parts, _ROUTES):
+            return await self._answer(request, target)
+
+    async def _answer(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
+        task, path = asyncio.current_task(), target.path
         assert task is not None
         self._running.add(task)
         try:

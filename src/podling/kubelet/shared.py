@@ -18,6 +18,7 @@ from podling.kubelet.config import KubeletConfig
 from podling.kubelet.dns_config import ResolvConf
 from podling.kubelet.hooks import HookRunner
 from podling.kubelet.image_puller import ImagePuller
+from podling.kubelet.measures import Measures
 from podling.kubelet.probes import ProbeManager
 from podling.kubelet.resize import Pending
 from podling.kubelet.status_manager import StatusManager
@@ -76,6 +77,7 @@ class Shared(msgspec.Struct):
     host_files: bool = True
     resolv_conf: ResolvConf = ResolvConf()
     memory_capacity: int = 0
+    measures: Measures = msgspec.field(default_factory=Measures)
 
     @property
     def host_ips(self) -> tuple[str, ...]:

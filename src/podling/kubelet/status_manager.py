@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
-from podling import log
+from podling import clock, log
 from podling.api import core_v1, errors
 from podling.api.errors import StatusError
 from podling.api.struct import to_dict
 from podling.client.base import Client, PatchType
+from podling.kubelet.measures import Measures
 from podling.kubelet.status import OWNED
 
 #: Seconds between tries while the API server is away.
@@ -63,6 +64,8 @@ class _Entry(msgspec.Struct):
     local: core_v1.PodStatus
     version: int = 0
     written: int = 0
+    #: When the first change was made that is not written yet.
+    since: float = 0.0
     final: bool = False
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
@@ -72,8 +75,11 @@ class StatusManager:
     """The statuses of this node's pods by uid. `on_final` is called once a pod's final status has been written, or
     need not be because the pod is gone."""
 
-    def __init__(self, client: Client, on_final: Callable[[str], None] = lambda uid: None) -> None:
+    def __init__(
+        self, client: Client, on_final: Callable[[str], None] = lambda uid: None, *, measures: Measures | None = None
+    ) -> None:
         self._client = client
+        self._measures = measures or Measures()
         self._on_final = on_final
         self._entries: dict[str, _Entry] = {}
         self._mirrors: dict[str, core_v1.Pod] = {}
@@ -137,6 +143,8 @@ class StatusManager:
         entry.local = status
         entry.final = entry.final or final
         if changed:
+            if entry.version == entry.written:
+                entry.since = clock.elapsed()
             entry.version += 1
         if changed or entry.version != entry.written:
             self._kick(entry)
@@ -181,6 +189,8 @@ class StatusManager:
                 try:
                     await self._write_once(entry)
                     entry.written = max(entry.written, version)
+                    if entry.written == entry.version:
+                        self._measures.status_written(clock.elapsed() - entry.since)
                     delay = RETRY_FIRST
                 except StatusError as error:
                     if errors.is_not_found(error) or (errors.is_conflict(error) and "uid" in str(error).lower()):

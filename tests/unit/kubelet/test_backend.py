@@ -106,7 +106,7 @@ def test_statistics(tmp_path: Path) -> None:
             assert 'container_memory_working_set_bytes{container="app",namespace="default",pod="web"} 10485760' in text
             assert "kubelet_running_pods 1\n" in (await backend.metrics("/metrics") or "")
             text = await backend.metrics("/metrics") or ""
-            assert 'kubelet_desired_pods{static=""} 1\n' in text and "kubelet_active_pods 1\n" in text
+            assert 'kubelet_desired_pods{static=""} 1\n' in text and 'kubelet_active_pods{static=""} 1\n' in text
             assert "\nprocess_resident_memory_bytes " in text
             assert "container_spec_memory_limit_bytes" in (await backend.metrics("/metrics/cadvisor") or "")
             assert await backend.metrics("/metrics/nothing") is None
