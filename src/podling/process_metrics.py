@@ -1,10 +1,17 @@
-"""process_*: what the operating system knows of this process, under Prometheus' names."""
+"""process_* and python_*: what the operating system and the interpreter know of this process.
+
+The names are those of Prometheus' client libraries; Go's go_* have their counterparts in python_*.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import os
+import platform
 import resource
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from podling.metrics import Labels, Read, Registry
@@ -26,6 +33,40 @@ def register(registry: Registry) -> None:
     registry.gauge(
         "process_start_time_seconds", "Start time of the process since unix epoch in seconds.", (), _alone(_start)
     )
+    registry.gauge("process_threads", "Number of operating system threads of the process.", (), _alone(_threads))
+    _interpreter(registry)
+
+
+def _interpreter(registry: Registry) -> None:
+    version = platform.python_version_tuple()
+    registry.gauge(
+        "python_info",
+        "Python platform information",
+        ("implementation", "major", "minor", "patchlevel", "version"),
+    ).set(1, platform.python_implementation(), *version, platform.python_version())
+    for name, key, help_ in (
+        ("objects_collected", "collected", "Objects collected during gc"),
+        ("objects_uncollectable", "uncollectable", "Uncollectable objects found during GC"),
+        ("collections", "collections", "Number of times this generation was collected"),
+    ):
+        registry.counter(f"python_gc_{name}_total", help_, ("generation",), partial(_collected, key))
+    registry.gauge("python_asyncio_tasks", "Number of tasks on the event loop that have not ended.", (), _alone(_tasks))
+
+
+def _collected(key: str) -> dict[Labels, float]:
+    return {(str(generation),): float(stats[key]) for generation, stats in enumerate(gc.get_stats())}
+
+
+def _tasks() -> float:
+    try:
+        return len(asyncio.all_tasks())
+    except RuntimeError:
+        # Nobody's event loop runs here.
+        return 0.0
+
+
+def _threads() -> float:
+    return int(_stat()[17])
 
 
 def _alone(value: Callable[[], float]) -> Read:

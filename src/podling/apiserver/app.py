@@ -14,6 +14,7 @@ from podling.api import errors, meta_v1, registry
 from podling.api.errors import StatusError
 from podling.api.registry import Resource
 from podling.api.request import LOOPBACK, Request, Response, User
+from podling.apiserver import metrics
 from podling.apiserver.admission.base import Chain
 from podling.apiserver.answer import Answer
 from podling.apiserver.audit.trail import current as audit_trail
@@ -176,8 +177,10 @@ class ApiServer(Core):
         if item is None or (info.namespace and not item.resource.namespaced and info.resource != "namespaces"):
             raise errors.path_not_found()
         call = Call(self, request, info, user, item)
-        if item.strategy.deprecation:
-            call.warn(item.strategy.deprecation)
+        if item.strategy.deprecation or item.warnings:
+            metrics.deprecated(info, item.strategy.deprecation)
+            if item.strategy.deprecation:
+                call.warn(item.strategy.deprecation)
         handler = self._handler(item, info)
         if self.auditor is not None and (trail := audit_trail()) is not None:
             trail.asked(request, item.strategy.deprecation or "".join(item.warnings))

@@ -15,6 +15,8 @@ GATES = {
     # Alpha: CBOR bodies and answers (KEP-4222).
     CBOR: False,
 }
+#: How far each has come upstream.
+STAGES = {CBOR: "ALPHA"}
 
 
 class GateError(ValueError):

@@ -6,6 +6,7 @@ Only what is really served is counted, so that nobody can make labels up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,8 @@ WATCH_LISTS = PROCESS.histogram(
     ("group", "resource", "scope", "version"),
     (*_SLOS, 90, 120, 180, 300),
 )
+
+_REMOVED = re.compile(r"unavailable in v(\d+\.\d+)\+")
 
 _VERBS = {
     "get": "GET", "list": "LIST", "watch": "WATCH", "create": "POST", "update": "PUT", "patch": "PATCH",
@@ -178,6 +181,12 @@ def kind_of(
     if info.verb in _VERBS or info.verb in _METHODS:
         _kinds[key] = kind
     return kind
+
+
+def deprecated(info: RequestInfo, warning: str) -> None:
+    """A version was asked for that is deprecated; `warning` may tell in which release it goes."""
+    found = _REMOVED.search(warning)
+    DEPRECATED.set(1, info.group, found[1] if found else "", info.resource, info.subresource, info.version)
 
 
 def counting(resource: Resource, frame: Framer) -> Framer:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from podling import metrics, process_metrics
 from podling.api.request import Request, User
+from podling.apiserver import features
 from podling.apiserver.answer import Answer
 from podling.apiserver.cache import ResourceCache
 from podling.apiserver.health import Health
@@ -40,7 +41,7 @@ class Scrape:
         info = version_info()
         build = registry.gauge(
             "kubernetes_build_info",
-            "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree "
+            "[BETA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree "
             "state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is "
             "running.",
             (
@@ -52,6 +53,18 @@ class Scrape:
             1, info.build_date, info.compiler, info.git_commit, info.git_tree_state, info.git_version, info.go_version,
             info.major, info.minor, info.platform,
         )  # fmt: skip
+        registry.gauge(
+            "kubernetes_feature_enabled",
+            "[BETA] This metric records the data about the stage and enablement of a k8s feature.",
+            ("name", "stage"),
+            lambda: {(features.CBOR, features.STAGES[features.CBOR]): float(app.cbor)},
+        )
+        registry.counter(
+            "registered_metrics_total",
+            "[BETA] The count of registered metrics broken by stability level and deprecation version.",
+            ("deprecated_version", "stability_level"),
+            lambda: _registered(metrics.PROCESS, registry),
+        )
         app.paths["/metrics"] = self._metrics
         app.paths["/metrics/slis"] = self._slis
 
@@ -81,8 +94,13 @@ class Scrape:
             "[ALPHA] Counter of events received in watch cache broken by resource type.",
             lambda cache: cache.events,
         )
+        counter(
+            "apiserver_storage_events_received_total",
+            "[BETA] Number of etcd events received split by kind.",
+            lambda cache: cache.events,
+        )
         gauge(
-            "apiserver_watch_cache_capacity",
+            "watch_cache_capacity",
             "[ALPHA] Total capacity of watch cache broken by resource type.",
             lambda cache: cache.capacity,
         )
@@ -107,6 +125,18 @@ class Scrape:
         """The results of the health checks, each of which is made for it."""
         await self._health.measure()
         return Answer(body=metrics.text(self._health.slis).encode(), headers=_HEADERS)
+
+
+def _registered(*registries: Registry) -> dict[Labels, float]:
+    """How many families there are, by what their help texts say of them."""
+    found: dict[Labels, float] = {}
+    for registry in registries:
+        for family in registry.families.values():
+            if family.help.startswith("["):
+                level = family.help[1:].partition("]")[0]
+                version = "1.34.0" if family.name == "apiserver_storage_objects" else ""
+                found[version, level] = found.get((version, level), 0) + 1
+    return found
 
 
 def _count(cache: ResourceCache) -> float:

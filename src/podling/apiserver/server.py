@@ -20,7 +20,7 @@ from podling import log
 from podling.api import errors, meta_v1
 from podling.api.errors import StatusError
 from podling.api.request import Request, User
-from podling.apiserver import incoming, metrics, present, watch_socket
+from podling.apiserver import incoming, metrics, present, read_metrics, watch_socket
 from podling.apiserver.admission.base import CONNECT, Attributes
 from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer, not_allowed
@@ -396,6 +396,7 @@ class HttpServer:
                 transport.write(b"0\r\n\r\n")
             response = Written(keep_alive=keep and not self._closing)
         if stream.cut_off:
+            read_metrics.TERMINATED.add(served.resource.group, served.resource.name)
             LOG.warning("a watcher of %s does not keep up and is cut off", served.resource.qualified)
         return response
 

@@ -118,7 +118,7 @@ class Backend:
                 working = [pods.is_static(w.pod) for w in workers if w.uses_resources]
                 counted = process_text(PROCESS, kubelet.measures.registry)
                 number = metrics.pods_of(len(workers) - static, static, working.count(False), working.count(True))
-                return agent + number + metrics.process() + counted
+                return agent + number + counted
             case "/metrics/resource":
                 return metrics.resource(await self._samples(), self._collector.node())
             case "/metrics/cadvisor":

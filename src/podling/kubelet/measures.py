@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from podling import clock
+from podling import clock, process_metrics
 from podling.api import core_v1, times
 from podling.kubelet.pods import AnyContainer
 from podling.metrics import DEFAULT_BUCKETS, Labels, Registry, exponential
@@ -32,6 +32,7 @@ class Measures:
 
     def __init__(self) -> None:
         registry = self.registry = Registry()
+        process_metrics.register(registry)
 
         def counter(name: str, help_: str, *labels: str) -> None:
             registry.counter(f"kubelet_{name}", f"[ALPHA] {help_}", labels)

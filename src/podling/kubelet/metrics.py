@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 
 from podling.kubelet import pods
@@ -239,22 +238,3 @@ def pods_of(desired: int, static: int, active: int, active_static: int) -> str:
         "kubelet_active_pods", "gauge", "[ALPHA] The number of pods the kubelet considers active and which are being "
         "considered when admitting new pods. static is true if the pod is not from the apiserver.", active_points,
     )  # fmt: skip
-
-
-def process() -> str:
-    """This process, under the names of Prometheus' client libraries."""
-    tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-    with open("/proc/self/stat", encoding="ascii") as file:
-        fields = file.read().rpartition(")")[2].split()
-    with open("/proc/stat", encoding="ascii") as file:
-        booted = next(int(line.split()[1]) for line in file if line.startswith("btime"))
-    values = (
-        ("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.",
-         (int(fields[11]) + int(fields[12])) / tick),
-        ("process_open_fds", "gauge", "Number of open file descriptors.", len(os.listdir("/proc/self/fd"))),
-        ("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", int(fields[21]) * page),
-        ("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.",
-         booted + int(fields[19]) / tick),
-        ("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", int(fields[20])),
-    )  # fmt: skip
-    return "".join(family(name, kind, text, [({}, value, None)]) for name, kind, text, value in values)

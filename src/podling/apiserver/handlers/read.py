@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 
 from podling.api import errors, meta_v1
-from podling.apiserver import continuation, listing
+from podling.apiserver import continuation, listing, read_metrics
 from podling.apiserver.answer import Answer
 from podling.apiserver.cache import too_large
 from podling.apiserver.call import Call
@@ -49,6 +49,7 @@ async def list_(call: Call) -> Answer:
     if revision <= 0:
         if options.resource_version is None:
             await hub.current()
+            read_metrics.consistent(call.served.resource)
         await _show(call, selection)
         return _now(call, selection, start, 0 if options.resource_version == 0 else options.limit)
     await hub.current()
@@ -76,19 +77,19 @@ def _now(call: Call, selection: Selection, start: str, limit: int, revision: int
     meta = meta_v1.ListMeta(resource_version=str(at))
     matches = selection.matches
     if limit <= 0:
-        return _page(call, found if matches is None else [e for e in found if matches(e)], meta)
+        return _page(call, found if matches is None else [e for e in found if matches(e)], meta, len(found))
     if matches is None:
         chosen = found[:limit]
         if len(found) > limit:
             meta.continue_ = continuation.encode(chosen[-1].key + "\0", at)
             meta.remaining_item_count = len(found) - limit if not selection.selective else None
-        return _page(call, chosen, meta)
+        return _page(call, chosen, meta, len(chosen))
     # One more than wanted shows whether there is another page.
     chosen = list(islice((e for e in found if matches(e)), limit + 1))
     if len(chosen) > limit:
         chosen.pop()
         meta.continue_ = continuation.encode(chosen[-1].key + "\0", at)
-    return _page(call, chosen, meta)
+    return _page(call, chosen, meta, len(found))
 
 
 async def _then(call: Call, selection: Selection, start: str, options: ListOptions, revision: int) -> Answer:
@@ -98,13 +99,14 @@ async def _then(call: Call, selection: Selection, start: str, options: ListOptio
     chosen: list[Entry] = []
     meta = meta_v1.ListMeta(resource_version=str(revision))
     position = cache.prefix + start if start else None
-    wanted = options.limit
+    wanted, read = options.limit, 0
     while True:
         try:
             page = await hub.store.list(prefix, start=position, limit=wanted or None, revision=revision)
         except Compacted:
             raise (continuation.expired(start) if start else continuation.list_expired()) from None
         for kv in page.items:
+            read += 1
             entry = Entry(kv.key[len(cache.prefix) :], kv.mod_revision, splice(kv.value, kv.mod_revision), cache.codec)
             if selection.matches is not None:
                 await call.served.ready((entry,))
@@ -119,7 +121,7 @@ async def _then(call: Call, selection: Selection, start: str, options: ListOptio
     if more:
         meta.continue_ = continuation.encode(chosen[-1].key + "\0", revision)
         meta.remaining_item_count = page.remaining if not selection.selective else None
-    return _page(call, chosen, meta)
+    return _page(call, chosen, meta, read, read_metrics.STORE)
 
 
 def _meant(selection: Selection, entry: Entry) -> bool:
@@ -133,5 +135,8 @@ def _meant(selection: Selection, entry: Entry) -> bool:
     return selection.matches is None or selection.matches(entry)
 
 
-def _page(call: Call, entries: list[Entry], meta: meta_v1.ListMeta) -> Answer:
+def _page(
+    call: Call, entries: list[Entry], meta: meta_v1.ListMeta, fetched: int, storage: str = read_metrics.CACHE
+) -> Answer:
+    read_metrics.listed(call.served.resource, storage, fetched=fetched, evaluated=fetched, returned=len(entries))
     return Answer(entries=entries, list_meta=meta, served=call.served)
