@@ -33,12 +33,13 @@ class Failure(msgspec.Struct, frozen=True):
 class Facts(msgspec.Struct, kw_only=True):
     """What the statuses are made from. `readiness` and `startup` are probe results by container id, `probed` the names
     of the containers that have such a probe; `failures` are by container name; `image_refs` by image id.
+    `runtime_name` stands before `://` in container ids, as it does in the version that the node shows.
     `restarting_all`: the pod is being restarted in place."""
 
     pod: core_v1.Pod
     runtime: PodRuntimeStatus
     old: core_v1.PodStatus
-    runtime_name: str = "podling"
+    runtime_name: str
     failures: Mapping[str, Failure] = {}
     readiness: Mapping[str, bool] = {}
     startup: Mapping[str, bool] = {}

@@ -26,8 +26,14 @@ def managed(ips: Iterable[str], hostname: str, domain: str, aliases: Iterable[co
     return HEADER + _STANDARD + own + _aliases(aliases)
 
 
-def host_network(nodes_own: str, aliases: Iterable[core_v1.HostAlias] | None) -> str:
-    """The node's own file, with the pod's aliases."""
+def host_network(nodes_own: str, node: str, ips: Iterable[str], aliases: Iterable[core_v1.HostAlias] | None) -> str:
+    """The node's own file, with the pod's aliases.
+
+    Every machine knows its own name. A node that is a part of a machine is told its name here, at its addresses.
+    """
+    if not any(node in line.partition("#")[0].split()[1:] for line in nodes_own.splitlines()):
+        end = "" if not nodes_own or nodes_own.endswith("\n") else "\n"
+        nodes_own += end + "".join(f"{ip}\t{node}\n" for ip in ips)
     return HOST_NETWORK_HEADER + nodes_own + _aliases(aliases)
 
 

@@ -116,6 +116,7 @@ class PodObserver:
             pod=self.granted,
             runtime=self.runtime,
             old=old,
+            runtime_name=shared.runtime.name,
             failures=self._failures,
             readiness=shared.probes.readiness,
             startup=shared.probes.startup,

@@ -220,9 +220,11 @@ class Starter:
         if pods.is_host_network(pod):
             try:
                 with open("/etc/hosts", encoding="utf-8") as file:
-                    return hosts_file.host_network(file.read(), pod.spec.host_aliases)
+                    own = file.read()
             except OSError:
-                return hosts_file.host_network("", pod.spec.host_aliases)
+                own = ""
+            shared = self._shared
+            return hosts_file.host_network(own, shared.config.node_name, shared.host_ips, pod.spec.host_aliases)
         hostname, domain = sandbox_config.hostname_and_domain(pod, self._shared.config.cluster_domain)
         return hosts_file.managed(ips, hostname, domain, pod.spec.host_aliases)
 

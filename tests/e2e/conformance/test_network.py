@@ -38,6 +38,18 @@ def test_pods_of_the_node_network_have_the_nodes_address_and_name(net: dict[str,
         assert pod["status"]["podIP"] == pod["status"]["hostIP"]
         assert pod["status"]["podIPs"] == pod["status"]["hostIPs"] == [{"ip": pod["status"]["hostIP"]}]
         assert shared.exec(f"host-{number}", "hostname").strip() == node
+        resolved = shared.exec(
+            f"host-{number}", "python3", "-c", "import socket; print(socket.gethostbyname('%s'))" % node
+        )
+        assert resolved.strip() == pod["status"]["hostIP"]
+
+
+def test_containers_are_the_runtimes_that_their_node_names(net: dict[str, Object], api: Api) -> None:
+    for pod in net.values():
+        node = api.request("GET", f"/api/v1/nodes/{pod['spec']['nodeName']}")
+        runtime = node["status"]["nodeInfo"]["containerRuntimeVersion"].partition("://")[0]
+        (status,) = pod["status"]["containerStatuses"]
+        assert runtime in ("crun", "runc") and status["containerID"].startswith(f"{runtime}://")
 
 
 @pytest.mark.parametrize("udp", [False, True], ids=["http", "udp"])

@@ -35,6 +35,9 @@ class NoChanges:
         yield
 
 
+_FAILURES = {"SERVFAIL": 2, "NXDOMAIN": 3}
+
+
 class Upstream(Forwarder):
     """Instead of sockets, a function from the question's text to the answer's zone lines; None does not answer."""
 
@@ -51,8 +54,8 @@ class Upstream(Forwarder):
         if text is None:
             await asyncio.sleep(60)
         reply = question.reply()
-        if text == "SERVFAIL":
-            reply.header.rcode = 2
+        if text in _FAILURES:
+            reply.header.rcode = _FAILURES[text]
         elif text:
             reply.add_answer(*dnslib.RR.fromZone(text))
         return bytes(reply.pack())
@@ -197,6 +200,23 @@ def test_external_names_are_resolved_to_their_addresses(resolv_conf: Path) -> No
         ]
 
     run(resolv_conf, lambda server, name: f"{name} 20 IN A 192.0.2.9", main)
+
+
+def test_an_external_name_is_there_though_its_target_is_not(resolv_conf: Path) -> None:
+    async def main(server: DNSServer) -> None:
+        found = await answered(server, ask("outside.default.svc.cluster.local"))
+        assert texts(found) == ["outside.default.svc.cluster.local CNAME www.example.com"]
+        assert found.header.rcode == 0
+        assert (await answered(server, ask("www.example.com"))).header.rcode == 3
+
+    run(resolv_conf, lambda *_: "NXDOMAIN", main)
+
+
+def test_a_failure_to_resolve_an_external_name_is_one(resolv_conf: Path) -> None:
+    async def main(server: DNSServer) -> None:
+        assert (await answered(server, ask("outside.default.svc.cluster.local"))).header.rcode == 2
+
+    run(resolv_conf, lambda *_: "SERVFAIL", main)
 
 
 def test_resolvers_follow_the_file(tmp_path: Path) -> None:

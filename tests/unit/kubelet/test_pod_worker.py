@@ -42,7 +42,7 @@ def test_a_pod_runs_and_is_reported(tmp_path: Path) -> None:
             ]
             app = (status.container_statuses or [])[0]
             assert app.ready and app.started and app.restart_count == 0
-            assert (app.container_id or "").startswith("podling://")
+            assert (app.container_id or "").startswith("fake://")
             assert app.image_id.startswith("docker.io/library/nginx@sha256:")
             assert app.state is not None and app.state.running is not None
             assert await node.events("web") == [

@@ -23,7 +23,7 @@ NOW = clock.EPOCH + timedelta(minutes=5)
 
 def make(pod: core_v1.Pod, runtime: PodRuntimeStatus, **more: Any) -> core_v1.PodStatus:
     options = {k: more.pop(k) for k in ("verdict", "terminating") if k in more}
-    facts = Facts(pod=pod, runtime=runtime, **{"old": core_v1.PodStatus(), **more})
+    facts = Facts(pod=pod, runtime=runtime, **{"old": core_v1.PodStatus(), "runtime_name": "crun", **more})
     return pod_status(facts, host_ips=("10.213.0.1",), now=NOW, **options)
 
 
