@@ -115,7 +115,7 @@ def test_many_at_once(simulated: Kubectl, tmp_path: Path) -> None:
     assert {"deployment.apps/a", "configmap/kube-root-ca.crt"} <= set(found)
     asked = ["delete", "deployments", "a", "b", "--interactive"]
     said = simulated.outcome(*asked, input="n\n")[1]
-    assert "Do you want to continue? (y/N)" in said and "deletion is cancelled" in said
+    assert "Do you want to continue?" in said and "deletion is cancelled" in said
     assert simulated.outcome(*asked, input="y\n")[0] == 0
     assert simulated("get", "deployments", "-o", "name") == ""
 

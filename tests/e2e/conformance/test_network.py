@@ -38,9 +38,8 @@ def test_pods_of_the_node_network_have_the_nodes_address_and_name(net: dict[str,
         assert pod["status"]["podIP"] == pod["status"]["hostIP"]
         assert pod["status"]["podIPs"] == pod["status"]["hostIPs"] == [{"ip": pod["status"]["hostIP"]}]
         assert shared.exec(f"host-{number}", "hostname").strip() == node
-        resolved = shared.exec(
-            f"host-{number}", "python3", "-c", "import socket; print(socket.gethostbyname('%s'))" % node
-        )
+        lookup = f"import socket; print(socket.gethostbyname({node!r}))"
+        resolved = shared.exec(f"host-{number}", "python3", "-c", lookup)
         assert resolved.strip() == pod["status"]["hostIP"]
 
 
