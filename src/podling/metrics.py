@@ -91,9 +91,13 @@ class Series:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self._bounds, value)] += 1
-        self.sum += value
+    def observe(self, value: float, times: int = 1) -> None:
+        self.counts[bisect_left(self._bounds, value)] += times
+        self.sum += value * times
+
+
+#: Gives the series for each set of labels.
+ReadSeries = Callable[[], Mapping[Labels, Series]]
 
 
 class Histogram:
@@ -102,8 +106,14 @@ class Histogram:
     kind = "histogram"
 
     def __init__(
-        self, name: str, help_: str, labels: Labels = (), buckets: tuple[float, ...] = DEFAULT_BUCKETS
+        self,
+        name: str,
+        help_: str,
+        labels: Labels = (),
+        buckets: tuple[float, ...] = DEFAULT_BUCKETS,
+        read: ReadSeries | None = None,
     ) -> None:
+        self._read = read
         self.name = name
         self.help = help_
         self.labels = labels
@@ -123,10 +133,13 @@ class Histogram:
     @property
     def values(self) -> dict[Labels, list[float]]:
         """The count of each bucket, that of what is above them all, and the sum."""
-        return {labels: [*series.counts, series.sum] for labels, series in self._series.items()}
+        return {labels: [*series.counts, series.sum] for labels, series in self._shown().items()}
+
+    def _shown(self) -> Mapping[Labels, Series]:
+        return self._series if self._read is None else self._read()
 
     def lines(self) -> Iterable[str]:
-        for labels, series in self._series.items():
+        for labels, series in self._shown().items():
             if labels and not any(series.counts):
                 # Kept by who will observe, but nothing has been observed yet.
                 continue
@@ -155,9 +168,14 @@ class Registry:
         return self.add(Gauge(name, help_, labels, read))
 
     def histogram(
-        self, name: str, help_: str, labels: Labels = (), buckets: tuple[float, ...] = DEFAULT_BUCKETS
+        self,
+        name: str,
+        help_: str,
+        labels: Labels = (),
+        buckets: tuple[float, ...] = DEFAULT_BUCKETS,
+        read: ReadSeries | None = None,
     ) -> Histogram:
-        return self.add(Histogram(name, help_, labels, buckets))
+        return self.add(Histogram(name, help_, labels, buckets, read))
 
     def add(self, family: F) -> F:
         self.families[family.name] = family

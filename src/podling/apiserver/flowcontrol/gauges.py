@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from podling import clock
 from podling.apiserver.flowcontrol.levels import Level, Levels
 from podling.apiserver.flowcontrol.metrics import BOTH, PREFIX
+from podling.apiserver.flowcontrol.occupancy import DEMAND, REQUESTS, SEATS
 from podling.apiserver.flowcontrol.queueset import Stats
-from podling.metrics import Read, Registry
+from podling.metrics import Labels, Read, ReadSeries, Registry, Series
 
 #: Name, help text, what it is of a level.
 _OF_LEVELS: tuple[tuple[str, str, Callable[[Level], float]], ...] = (
@@ -77,7 +79,50 @@ _OF_FLOWS: tuple[tuple[str, str, Callable[[Stats], float]], ...] = (
 )
 
 
-def register(registry: Registry, levels: Levels) -> None:
+def _ratios(registry: Registry, levels: Levels, now: Callable[[], float]) -> None:
+    """How full the levels were, and for how long."""
+
+    def of(read: Callable[[Level], dict[Labels, Series]]) -> ReadSeries:
+        def shown() -> dict[Labels, Series]:
+            found: dict[Labels, Series] = {}
+            for level in levels.levels.values():
+                level.set.settle(now())
+                found.update(read(level))
+            return found
+
+        return shown
+
+    weighed = "[ALPHA] Observations, at the end of every nanosecond, of"
+    registry.histogram(
+        PREFIX + "priority_level_seat_utilization",
+        f"{weighed} utilization of seats for any stage of execution (but only initial stage for WATCHes)",
+        ("phase", "priority_level"),
+        SEATS,
+        of(lambda level: {("executing", level.name): level.set.held.series()}),
+    )
+    registry.histogram(
+        PREFIX + "priority_level_request_utilization",
+        f"{weighed} number of requests (as a fraction of the relevant limit) waiting or in any stage of execution (but "
+        "only initial stage for WATCHes)",
+        ("phase", "priority_level"),
+        REQUESTS,
+        of(
+            lambda level: {
+                ("executing", level.name): level.set.running.series(),
+                ("waiting", level.name): level.set.queued.series(),
+            }
+        ),
+    )
+    registry.histogram(
+        PREFIX + "demand_seats",
+        f"{weighed} (the number of seats each priority level could use) / (nominal number of seats for that level)",
+        ("priority_level",),
+        DEMAND,
+        of(lambda level: {(level.name,): level.set.wanted.series()}),
+    )
+
+
+def register(registry: Registry, levels: Levels, now: Callable[[], float] = clock.real_seconds) -> None:
     """What the levels are like now is shown in `registry`."""
 
     def of_levels(value: Callable[[Level], float]) -> Read:
@@ -94,6 +139,7 @@ def register(registry: Registry, levels: Levels) -> None:
         registry.gauge(PREFIX + name, help_, ("priority_level",), of_levels(of_level))
     for name, help_, of_flow in _OF_FLOWS:
         registry.gauge(PREFIX + name, help_, BOTH, of_flows(of_flow))
+    _ratios(registry, levels, now)
     registry.counter(
         PREFIX + "request_dispatch_no_accommodation_total",
         "[ALPHA] Number of times a dispatch attempt resulted in a non accommodation due to lack of available seats",

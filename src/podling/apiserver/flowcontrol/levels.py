@@ -75,6 +75,7 @@ class Level:
         lent = _rounded(self.nominal * self.lendable / 100)
         borrowed = total if self.borrowing is None else _rounded(self.nominal * self.borrowing / 100)
         self.lowest, self.highest = self.nominal - lent, self.nominal + borrowed
+        self.set.wanted.compare(self.nominal)
         if self.shape.hand:
             self.max_seats = work.max_seats(self.nominal, self.shape.hand)
 

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from podling.apiserver.flowcontrol.demand import DemandMeter
+from podling.apiserver.flowcontrol.occupancy import DEMAND, REQUESTS, SEATS, Occupancy
 
 #: Seconds that a request is expected to take.
 SERVICE = 0.003
@@ -116,6 +117,9 @@ class QueueSet:
         #: How many have waiting or executing requests.
         self._active = 0
         self.demand = DemandMeter(now)
+        #: For metrics: seats in use and wanted, requests that execute and wait.
+        self.held, self.wanted = Occupancy(SEATS), Occupancy(DEMAND)
+        self.running, self.queued = Occupancy(REQUESTS), Occupancy(REQUESTS)
         self.r = 0.0
         self._r_at = now
         self._robin = 0
@@ -136,6 +140,9 @@ class QueueSet:
         if shape.queues > 0:
             self.queues += [Queue() for _ in range(shape.queues - len(self.queues))]
         self.shape, self.limit = shape, limit
+        self.held.compare(limit)
+        self.running.compare(limit)
+        self.queued.compare(shape.queues * shape.length)
         self._dispatch_all(now)
 
     # A request's way
@@ -220,7 +227,16 @@ class QueueSet:
         if self._active:
             rate = min(self.seats_in_use + self.seats_waiting, self.limit) / self._active
             self.r += rate * (now - self._r_at)
+        if (seconds := now - self._r_at) > 0:
+            self.held.stayed(self.seats_in_use, seconds)
+            self.wanted.stayed(self.seats_in_use + self.seats_waiting, seconds)
+            self.running.stayed(self.executing, seconds)
+            self.queued.stayed(self.waiting, seconds)
         self._r_at = now
+
+    def settle(self, now: float) -> None:
+        """Bring what is measured to `now`, though nothing changes."""
+        self._advance(now)
 
     def _shard(self, hand: tuple[int, ...]) -> int:
         """The queue of the hand with the least work waiting; the first one looked at is another one each time."""
