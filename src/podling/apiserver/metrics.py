@@ -185,8 +185,13 @@ def kind_of(
 
 def deprecated(info: RequestInfo, warning: str) -> None:
     """A version was asked for that is deprecated; `warning` may tell in which release it goes."""
+    DEPRECATED.set(1, info.group, removed_in(warning), info.resource, info.subresource, info.version)
+
+
+def removed_in(warning: str) -> str:
+    """In which release a version goes, by the warning of it; "" if that is not known."""
     found = _REMOVED.search(warning)
-    DEPRECATED.set(1, info.group, found[1] if found else "", info.resource, info.subresource, info.version)
+    return found[1] if found else ""
 
 
 def counting(resource: Resource, frame: Framer) -> Framer:

@@ -7,7 +7,6 @@ know. Nothing is encoded before the policy has said that it is wanted.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +16,7 @@ from podling import clock, log
 from podling.api import errors, meta_v1, times
 from podling.apiserver import metadata
 from podling.apiserver.audit.latency import Latency
+from podling.apiserver.metrics import removed_in
 
 if TYPE_CHECKING:
     from podling.api.request import Request, User
@@ -33,7 +33,6 @@ _current: ContextVar[Trail | None] = ContextVar("audit", default=None)
 #: Annotations that are recorded with requests' objects only.
 _REQUEST_ONLY = "patch.webhook.admission.k8s.io/"
 _LONG_RUNNING = frozenset({"attach", "exec", "proxy", "log", "portforward"})
-_REMOVED = re.compile(r"unavailable in v(\d+\.\d+)\+")
 
 
 def current() -> Trail | None:
@@ -153,8 +152,8 @@ class Trail:
 
         if deprecation:
             self.annotate({"k8s.io/deprecated": "true"})
-            if removed := _REMOVED.search(deprecation):
-                self.annotate({"k8s.io/removed-release": removed[1]})
+            if removed := removed_in(deprecation):
+                self.annotate({"k8s.io/removed-release": removed})
         named, wanted = self.info.verb in ("create", "update"), self.event.level != "Metadata"
         data = objects.sent(request) if named or wanted else None
         if data is None:
