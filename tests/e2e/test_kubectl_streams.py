@@ -37,6 +37,12 @@ def test_logs(kubectl: Kubectl) -> None:
     assert kubectl("logs", "p", "-c", "c", "--tail=2").count("\n") == 2
     assert 1 <= kubectl("logs", "p", "-c", "c", "--since=1s").count("\n") <= 6
     assert kubectl("logs", "p", "-c", "c", "--since-time=2999-01-01T00:00:00Z") == ""
+    for all_of_it in ("--since=24h", "--since-time=2000-01-01T00:00:00Z"):
+        assert kubectl("logs", "p", "-c", "c", all_of_it).startswith("line 1\n")
+    assert kubectl("logs", "p", "-c", "c", "--since=24h", "--limit-bytes=1") == "l"
+    assert "at most one of `sinceTime` or `sinceSeconds`" in kubectl.fails(
+        "logs", "p", "-c", "c", "--since=1s", "--since-time=2000-01-01T00:00:00Z"
+    )
     stamped = kubectl("logs", "p", "-c", "c", "--timestamps", "--tail=1")
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z line \d+\n", stamped)
     everything = kubectl("logs", "-l", "app=p", "--all-containers", "--prefix", "--tail=1")
@@ -69,6 +75,43 @@ def test_exec_and_attach(kubectl: Kubectl) -> None:
         assert first.startswith("line ")
     code, said = kubectl.terminal("attach", "-it", "p", "-c", "tty", input="echo sum $((2+3))\nexit\n")
     assert "sum 5" in said
+
+
+def test_containers_that_nobody_named(kubectl: Kubectl) -> None:
+    """Without -c it is the first, unless an annotation says which; of a Deployment it is one of the pods."""
+    command = ["sh", "-c", "echo started $NAME; sleep 3600"]
+    containers = [
+        {"name": n, "image": IMAGE, "command": command, "env": [{"name": "NAME", "value": n}]} for n in ("a", "b")
+    ]
+    labels = {"app": "d"}
+    spec = {"containers": containers, "terminationGracePeriodSeconds": 0}
+    template = {"metadata": {"labels": labels}, "spec": spec}
+    deployment = {
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": labels}, "template": template},
+    }  # fmt: skip
+    annotated = sleeper("p", labels={"app": "p"})
+    annotated["spec"]["containers"] = containers
+    annotated["metadata"]["annotations"] = {"kubectl.kubernetes.io/default-container": "b"}
+    kubectl.apply(deployment, annotated)
+    kubectl("rollout", "status", "deployment/d", "--timeout=30s")
+    kubectl("wait", "pod/p", "--for=condition=Ready", "--timeout=30s")
+    code, said = kubectl.outcome("exec", "deployment/d", "--", "sh", "-c", "echo in $NAME")
+    assert code == 0 and 'Defaulted container "a" out of: a, b' in said and "in a\n" in said
+    assert kubectl.outcome("exec", "p", "--", "sh", "-c", "echo in $NAME") == (0, "in b\n")
+    assert kubectl.outcome("logs", "p") == (0, "started b\n")
+    every = kubectl("logs", "deployment/d", "--all-pods", "--all-containers", "--prefix")
+    assert sorted(line.split()[-1] for line in every.splitlines()) == ["a", "a", "b", "b"]
+    assert "you are attempting to follow 4 log streams" in kubectl.fails(
+        "logs", "-f", "-l", "app=d", "--all-containers", "--max-log-requests=3"
+    )
+
+
+def test_a_pod_for_a_terminal_that_goes_with_it(kubectl: Kubectl) -> None:
+    words = ["run", "one", f"--image={IMAGE}", "-it", "--rm", "--restart=Never", "--", "sh"]
+    code, said = kubectl.terminal(*words, input="echo sum $((2+3)); tty\nexit 7\n")
+    assert code == 7 and "sum 5" in said and "/dev/pts/0" in said and 'pod "one" deleted' in said
+    assert kubectl("get", "pods", "-o", "name") == ""
 
 
 def test_cp(kubectl: Kubectl, tmp_path: Path) -> None:
