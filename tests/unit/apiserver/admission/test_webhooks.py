@@ -233,6 +233,23 @@ async def test_services_are_resolved_to_their_endpoints(server: Server) -> None:
 
 
 @real
+async def test_a_service_may_be_another_name(server: Server) -> None:
+    """The name is looked up as the system does; the certificate is the service's all the same."""
+    async with serving(a=allow) as hook:
+        target = {"name": "hook", "namespace": "default", "path": "/a", "port": hook.port}
+        await server.client.create(
+            validating("v", webhook(hook, clientConfig={"service": target, "caBundle": ca_bundle()}))
+        )
+        raw = {
+            "metadata": {"name": "hook", "namespace": "default"},
+            "spec": {"type": "ExternalName", "externalName": "localhost"},
+        }
+        await server.client.create(from_dict(raw, core_v1.Service))
+        await server.client.create(config_map("x"))
+        assert hook.paths == ["/a"]
+
+
+@real
 async def test_selectors_conditions_and_equivalents(server: Server) -> None:
     async with serving(a=deny("no")) as hook:
         conditions = [{"name": "skip", "expression": "object.metadata.name != 'skip-me'"}]
