@@ -65,15 +65,17 @@ class PodObserver:
                 continue
             containers += await runtime.list_containers(sandbox_id)
         for container in containers:
-            self._notice(container)
+            if container.state is ContainerState.EXITED and container.id not in self._messages:
+                self._messages[container.id] = termination_message(container)
+        # Before anything is probed: the pod's address is known from here.
         self.runtime = collect(sandboxes, containers, self._messages)
+        for container in containers:
+            self._notice(container)
 
     def _notice(self, found: ContainerStatus) -> None:
         """A container as the runtime shows it: is it newly running, or newly ended?"""
         probes = self._shared.probes
         if found.state is ContainerState.EXITED:
-            if found.id not in self._messages:
-                self._messages[found.id] = termination_message(found)
             probes.remove(found.id)
         elif found.state is ContainerState.RUNNING and found.id not in self._in_hook and not probes.watches(found.id):
             self._begin_probing(found)

@@ -181,13 +181,16 @@ async def _body(reader: asyncio.StreamReader, headers: dict[str, str]) -> str:
 
 
 class Simulated:
-    """Network probes of virtual containers, which have no network: `healthy(container id)` answers for them."""
+    """Network probes of virtual containers, which have no network: `healthy(container id)` answers for them.
+
+    As with a real one, nobody answers at no address.
+    """
 
     def __init__(self, healthy: object) -> None:
         self._healthy = healthy
 
     def _well(self, target: Target) -> bool:
-        return bool(self._healthy(target.container_id))  # type: ignore[operator]
+        return bool(target.host) and bool(self._healthy(target.container_id))  # type: ignore[operator]
 
     async def http(self, target: Target, request: HTTPRequest, timeout: float) -> Result:
         if self._well(target):
