@@ -162,7 +162,12 @@ class HttpServer:
             if exchange.kind is not None:
                 exchange.kind.aborted()
             exchange.status = 0
-            raise
+            if http.transport is not None:
+                raise
+            # Nobody is left to answer, and nothing to log.
+            from podling.streaming.connection import Taken
+
+            return Taken()
         except Exception as error:
             LOG.exception("%s %s", http.method, exchange.path)
             if exchange.trail is not None:

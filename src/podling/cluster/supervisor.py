@@ -54,6 +54,9 @@ _MOST_FAILURES = 4
 #: Parts that have not ended after this long are killed.
 _STOP_SECONDS = 20.0
 
+#: Bytes without which a cluster can't even say what it lacks.
+_LEAST_ROOM = 1 << 18
+
 #: What the supervisor handles, and its parts handle otherwise.
 _HANDLED = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
@@ -216,12 +219,16 @@ def redirect_output(path: Path) -> None:
 
 
 def last_line(path: Path) -> str:
-    """The newest line of a log that says something."""
+    """The newest line of a log that says something; what no log can say is that there is no room for it."""
     try:
         lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
     except OSError:
         lines = []
-    return lines[-1].strip() if lines else "it said nothing"
+    if lines:
+        return lines[-1].strip()
+    disk = os.statvfs(path.parent)
+    full = disk.f_bavail * disk.f_frsize < _LEAST_ROOM
+    return f"the disk of {path.parent} is full: free some space and try again" if full else "it said nothing"
 
 
 def hold_pid(paths: Layout) -> int | None:

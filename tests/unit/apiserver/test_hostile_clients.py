@@ -19,6 +19,7 @@ from podling import clock
 from podling.apiserver import connection, incoming, watch_stream
 from podling.apiserver.server import HttpServer, tls_context
 from podling.cluster import pki
+from podling.streaming.connection import take_over
 
 PATH = "/api/v1/namespaces/default/configmaps"
 GET = f"GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -29,6 +30,7 @@ class Target:
     """A server with a ConfigMap, on loopback."""
 
     def __init__(self, inner: Server, port: int, directory: Path | None = None) -> None:
+        self.inner = inner
         self.client = inner.client
         self.store = inner.store
         self.port = port
@@ -96,10 +98,11 @@ class Client:
 
 
 @asynccontextmanager
-async def serving(directory: Path | None = None) -> AsyncIterator[Target]:
+async def serving(directory: Path | None = None, *, streaming: Any = None) -> AsyncIterator[Target]:
     async with running() as inner:
         await inner.client.create(config_map("a"))
         http = HttpServer(inner.app)
+        http.streaming = streaming
         tls = None
         if directory is not None:
             pair = pki.Pki(directory).serving("apiserver", "kube-apiserver", ips=["127.0.0.1"])
@@ -213,6 +216,26 @@ async def test_a_watch_closes_its_connection_if_asked() -> None:
         await client.send(head.encode())
         assert (await asyncio.wait_for(client.reader.read(), 5)).endswith(b"0\r\n\r\n")
         client.close()
+
+
+async def test_an_exec_whose_client_is_killed_leaves_no_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    called, gone = asyncio.Event(), asyncio.Event()
+
+    async def streaming(request: Any, *_: Any) -> Any:
+        called.set()
+        await gone.wait()
+        return take_over(request)
+
+    async with serving(streaming=streaming) as target:
+        client = await target.connect()
+        await client.send(b"POST /api/v1/namespaces/default/pods/p/exec?command=ls HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.wait_for(called.wait(), 5)
+        client.close()
+        await asyncio.sleep(0.1)
+        gone.set()
+        await asyncio.sleep(0.1)
+        await target.serves()
+    assert not [r for r in caplog.records if r.levelno >= logging.ERROR]
 
 
 # Clients that do not read

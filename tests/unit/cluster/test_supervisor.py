@@ -42,3 +42,15 @@ def test_a_part_that_is_stopped_as_it_starts_ends(tmp_path: Path, monkeypatch: p
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.set_wakeup_fd(-1)
+
+
+def test_a_full_disk_can_not_be_logged_so_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "part.log"
+    log.touch()
+    assert supervisor.last_line(log) == "it said nothing"
+    usual = os.statvfs(tmp_path)
+    full = os.statvfs_result((*usual[:4], 0, *usual[5:]))
+    monkeypatch.setattr(os, "statvfs", lambda _: full)
+    assert supervisor.last_line(log) == f"the disk of {tmp_path} is full: free some space and try again"
+    log.write_text("key.pem can't be read\n")
+    assert supervisor.last_line(log) == "key.pem can't be read"
