@@ -113,6 +113,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Wall time on this loop: its start plus what has elapsed."""
         return self._start + timedelta(seconds=self.time())
 
+    def jump(self, by: timedelta) -> None:
+        """Set the wall clock forward or back, as an administrator does; what waits goes on waiting."""
+        self._start += by
+
 
 def run_virtual(main: Coroutine[Any, Any, T], *, start: datetime = EPOCH, seed: int = 0) -> T:
     """Run `main` to its end on virtual time, with `random` seeded; all that it left running is cancelled.
