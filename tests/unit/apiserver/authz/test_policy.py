@@ -93,6 +93,83 @@ def test_the_policy_is_whole() -> None:
         assert (role.metadata.annotations or {})[policy.AUTOUPDATE] == "true"
 
 
+def rules(role: rbac_v1.ClusterRole | rbac_v1.Role) -> list[tuple[str, str, str, str]]:
+    """(verbs, groups, resources, names) in their order."""
+    return [
+        (
+            " ".join(r.verbs),
+            " ".join(g or "core" for g in r.api_groups or ()),
+            " ".join(r.resources or ()),
+            " ".join(r.resource_names or ()),
+        )
+        for r in role.rules or ()
+    ]
+
+
+EVENTS = ("create patch update", "core events.k8s.io", "events", "")
+READ = "get list watch"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("expand-controller", [
+            ("get list patch update watch", "core", "persistentvolumes", ""),
+            ("patch update", "core", "persistentvolumeclaims/status", ""),
+            (READ, "core", "persistentvolumeclaims", ""),
+            EVENTS,
+        ]),
+        ("node-controller", [
+            ("delete get list patch update watch", "core", "nodes", ""),
+            ("patch update", "core", "nodes/status", ""),
+            ("patch update", "core", "pods/status", ""),
+            ("delete get list watch", "core", "pods", ""),
+            (READ, "coordination.k8s.io", "leases", ""),
+            EVENTS,
+        ]),
+        ("pvc-protection-controller", [
+            ("get list update watch", "core", "persistentvolumeclaims", ""),
+            ("update", "core", "persistentvolumeclaims/status", ""),
+            (READ, "core", "pods", ""),
+            EVENTS,
+        ]),
+        ("resource-claim-controller", [
+            (READ, "core", "pods", ""),
+            ("update", "core", "pods/finalizers", ""),
+            ("create delete get list watch", "resource.k8s.io", "resourceclaims", ""),
+            ("patch update", "resource.k8s.io", "resourceclaims resourceclaims/status", ""),
+            ("patch update", "core", "pods/status", ""),
+            EVENTS,
+            ("patch update", "resource.k8s.io", "resourceclaims/binding", ""),
+        ]),
+        ("legacy-service-account-token-cleaner", [
+            ("get", "core", "configmaps", "kube-apiserver-legacy-service-account-token-tracking"),
+            ("delete patch", "core", "secrets", ""),
+        ]),
+    ],
+)  # fmt: skip
+def test_controllers_have_upstreams_rules_in_their_order(name: str, expected: list[tuple[str, str, str, str]]) -> None:
+    assert rules(policy.default().cluster_role(f"system:controller:{name}")) == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "accounts"),
+    [
+        ("kube-controller-manager", ["kube-controller-manager", "leader-election-controller"]),
+        ("kube-scheduler", ["kube-scheduler"]),
+    ],
+)
+def test_leaders_are_elected_by_leases(part: str, accounts: list[str]) -> None:
+    name, default = f"system::leader-locking-{part}", policy.default()
+    verbs = "create get list update watch"
+    assert rules(next(r for r in default.roles if r.metadata.name == name)) == [
+        (verbs, "coordination.k8s.io", "leases", ""),
+        (verbs, "coordination.k8s.io", "leasecandidates", ""),
+    ]
+    binding = next(b for b in default.role_bindings if b.metadata.name == name)
+    assert [s.name for s in binding.subjects or ()] == [f"system:{part}", *accounts]
+
+
 def test_aggregated_roles_select_their_parts() -> None:
     default = policy.default()
     for name, target in (("view", "edit"), ("edit", "admin")):
