@@ -16,6 +16,7 @@ from podling.client.base import Client
 from podling.cluster import extension_trust
 from podling.cluster.certificates import PROXY_USER
 from podling.cluster.config import ClusterConfig
+from podling.controllers import local_path_provisioner
 
 T = TypeVar("T")
 
@@ -52,6 +53,9 @@ async def run(client: Client, config: ClusterConfig, *, ca: bytes, front_proxy_c
     """Make what is missing. `ca` and `front_proxy_ca` are PEM."""
     from podling.apiserver.authz import policy
 
+    if await _is_new(client):
+        # Once: who removes it wants another default, or none.
+        await ensure(client, local_path_provisioner.storage_class())
     await asyncio.gather(*(ensure(client, _namespace(name)) for name in NAMESPACES))
     await asyncio.gather(
         policy.reconcile(client),
@@ -64,6 +68,17 @@ async def run(client: Client, config: ClusterConfig, *, ca: bytes, front_proxy_c
         ensure(client, _dns_service(config)),
         *([ensure(client, _cluster_info(config, ca))] if ca else []),
     )
+
+
+async def _is_new(client: Client) -> bool:
+    """Whether this is the first start of the cluster."""
+    try:
+        await client.get(core_v1.Namespace, "default")
+    except errors.StatusError as error:
+        if not errors.is_not_found(error):
+            raise
+        return True
+    return False
 
 
 def _namespace(name: str) -> core_v1.Namespace:

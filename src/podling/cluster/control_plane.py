@@ -23,7 +23,7 @@ from podling.client.informer import Informers
 from podling.cluster import bootstrap, certificates, host_paths, networking, process, progress
 from podling.cluster.config import ClusterConfig, Layout
 from podling.cluster.pki import Pki
-from podling.controllers.base import Config
+from podling.controllers.base import Config, LocalPaths
 from podling.controllers.manager import ControllerManager
 from podling.scheduler.scheduler import Scheduler
 from podling.store.base import Store, StoreError
@@ -47,8 +47,11 @@ class ControlPlane:
     With `pki`, callers over the network are authenticated and authorized; without, there are none.
     """
 
-    def __init__(self, config: ClusterConfig, store: Store, pki: Pki | None = None) -> None:
+    def __init__(
+        self, config: ClusterConfig, store: Store, pki: Pki | None = None, local_path: LocalPaths | None = None
+    ) -> None:
         self.config = config
+        self._local_path = local_path or LocalPaths()
         self._store = store
         self._pki = pki
         self._server = Assembly(
@@ -98,6 +101,7 @@ class ControlPlane:
             signer=signer,
             sign_token=self._server.sign_token,
             remove_directory=None if self.config.simulate else host_paths.remove,
+            local_path=self._local_path,
         )
         self._manager = ControllerManager(self._controllers, settings, informers=self.informers)
         await bootstrap.run(self.client, self.config, ca=ca, front_proxy_ca=front_proxy)
@@ -179,7 +183,10 @@ async def _serve(config: ClusterConfig, paths: Layout) -> None:
     serving = certificates.api_server(pki, config)
     kubelet_client = certificates.kubelet_client(pki)
     plane = ControlPlane(
-        config, SqliteStore(paths.store, erase=bool(config.kube_apiserver.encryption_provider_config)), pki
+        config,
+        SqliteStore(paths.store, erase=bool(config.kube_apiserver.encryption_provider_config)),
+        pki,
+        None if config.simulate else host_paths.NodePaths(paths),
     )
     streaming = plane.streaming(
         ca=pki.path("ca.crt"), certificate=kubelet_client.certificate_path, key=kubelet_client.key_path

@@ -40,6 +40,19 @@ class Signer(Protocol):
         ...
 
 
+class LocalPaths:
+    """Where volumes on the nodes' disks lie, by node and name. These are nowhere: the nodes are simulated."""
+
+    def path(self, node: str, name: str) -> str:
+        return f"/var/lib/podling/nodes/{node}/local-path/{name}"
+
+    async def make(self, path: str) -> None:
+        """Make the directory, for anybody to write to, unless it is there. Raises OSError."""
+
+    async def remove(self, path: str) -> None:
+        """Remove the directory with all that is in it, if it is there and is one of these. Raises OSError."""
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What a cluster decides for its controllers; times in seconds, upstream's defaults."""
 
@@ -66,6 +79,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: Removes what a hostPath volume with the policy Delete leaves on its node; OSError if it can't. None if there is
     #: nothing to remove: nodes are simulated.
     remove_directory: Callable[[str], Awaitable[None]] | None = None
+    local_path: LocalPaths = LocalPaths()
 
 
 class Context(msgspec.Struct):

@@ -31,8 +31,10 @@ def all_controllers() -> tuple[type[Controller], ...]:
     from podling.controllers.endpoints import EndpointsController
     from podling.controllers.endpointslice import EndpointSliceController
     from podling.controllers.endpointslice_mirroring import EndpointSliceMirroringController
+    from podling.controllers.ephemeral_volume import EphemeralVolumeController
     from podling.controllers.garbage_collector import GarbageCollector
     from podling.controllers.job import JobController
+    from podling.controllers.local_path_provisioner import LocalPathProvisioner
     from podling.controllers.namespace import NamespaceController
     from podling.controllers.node_ipam import NodeIpamController
     from podling.controllers.node_lifecycle import NodeLifecycleController
@@ -64,6 +66,8 @@ def all_controllers() -> tuple[type[Controller], ...]:
         DisruptionController,
         ResourceQuotaController,
         PersistentVolumeController,
+        EphemeralVolumeController,
+        LocalPathProvisioner,
         PvcProtectionController,
         PvProtectionController,
         VacProtectionController,

@@ -14,9 +14,9 @@ from podling.api import core_v1, errors, storage_v1
 from podling.api.struct import clone
 from podling.client.events import NORMAL, WARNING, reference
 from podling.client.informer import key_of
-from podling.controllers import persistent_volume_rules as rules
 from podling.controllers.base import Context, Controller, NotYet, ReconcileError
-from podling.controllers.persistent_volume_rules import Claim, Volume
+from podling.machinery import persistent_volumes as rules
+from podling.machinery.persistent_volumes import Claim, Volume
 
 #: Indices: claims that are not bound by their class; claims by the volume they name; volumes by the claim they name.
 _UNBOUND, _NAMED, _HELD = "unbound", "named", "held"

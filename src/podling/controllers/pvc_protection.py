@@ -7,21 +7,11 @@ from podling.api.struct import clone
 from podling.client.informer import key_of, split_key
 from podling.controllers import pods as pod_rules
 from podling.controllers.base import Context, Controller
+from podling.machinery.persistent_volumes import claim_keys
 
 FINALIZER = "kubernetes.io/pvc-protection"
 #: Pods by the claims they name.
 CLAIMS = "claims"
-
-
-def claims_of(pod: core_v1.Pod) -> list[str]:
-    """The index CLAIMS: keys of the claims of a pod, those of its ephemeral volumes included."""
-    found = []
-    for volume in pod.spec.volumes or ():
-        if volume.persistent_volume_claim is not None:
-            found.append(f"{pod.metadata.namespace}/{volume.persistent_volume_claim.claim_name}")
-        elif volume.ephemeral is not None:
-            found.append(f"{pod.metadata.namespace}/{pod.metadata.name}-{volume.name}")
-    return found
 
 
 def uses(pod: core_v1.Pod) -> bool:
@@ -40,11 +30,11 @@ class PvcProtectionController(Controller):
         super().__init__(context)
         self._claims = self.watch(core_v1.PersistentVolumeClaim)
         self._pods = self.informer(core_v1.Pod)
-        self._pods.add_index(CLAIMS, claims_of)
+        self._pods.add_index(CLAIMS, claim_keys)
         self._pods.add_handler(on_update=self._pod_updated, on_delete=self._pod_gone)
 
     def _pod_gone(self, pod: core_v1.Pod) -> None:
-        for key in claims_of(pod):
+        for key in claim_keys(pod):
             self.queue.add(key)
 
     def _pod_updated(self, old: core_v1.Pod, new: core_v1.Pod) -> None:
@@ -75,4 +65,4 @@ class PvcProtectionController(Controller):
         # What is irreversible is not done on the cache's word.
         namespace, _ = split_key(key)
         fresh = await self.client.list(core_v1.Pod, namespace)
-        return any(uses(p) and key in claims_of(p) for p in fresh.items)
+        return any(uses(p) and key in claim_keys(p) for p in fresh.items)

@@ -23,14 +23,18 @@ _LEAST_PERCENT = 5
 
 
 class Failure(msgspec.Struct):
-    """No node fits. `rejections` is by node name; `plugins` are those that rejected something."""
+    """No node fits. `rejections` is by node name; `plugins` are those that rejected something; `of_all` is what was
+    said of all nodes at once, before any was looked at."""
 
     total: int
     rejections: dict[str, Rejection]
     plugins: set[str]
+    of_all: str = ""
 
     def message(self) -> str:
         """Upstream's words: `0/5 nodes are available: 2 Insufficient cpu, 3 Insufficient memory.`"""
+        if self.of_all and self.total:
+            return f"0/{self.total} nodes are available: {self.of_all}."
         return fit_message(self.total, list(self.rejections.values()))
 
 
@@ -105,7 +109,8 @@ class Algorithm:
         for plugin in self._filters:
             state = plugin.prepare(info, cache)
             if isinstance(state, Rejection):
-                return [], Failure(len(cache.nodes), dict.fromkeys(cache.nodes, state), {plugin.name})
+                rejections = dict.fromkeys(cache.nodes, state)
+                return [], Failure(len(cache.nodes), rejections, {plugin.name}, ", ".join(state.reasons))
             if state is not SKIP:
                 states.append((plugin, state))
         return states, None

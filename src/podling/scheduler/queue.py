@@ -30,6 +30,7 @@ class Happened(Flag):
     POD_PLACED = auto()
     POD_GONE = auto()
     POD_CHANGED = auto()
+    STORAGE_CHANGED = auto()
 
 
 #: As upstream's metrics have them.
@@ -51,6 +52,8 @@ HELPS = {
     "NodeAffinity": _NODE,
     "NodePorts": _NODE | Happened.POD_GONE,
     "NodeResourcesFit": _NODE | Happened.POD_GONE | Happened.POD_CHANGED,
+    "VolumeRestrictions": _NODE | Happened.POD_GONE | Happened.STORAGE_CHANGED,
+    "VolumeBinding": _NODE | Happened.STORAGE_CHANGED,
     "PodTopologySpread": _NODE | Happened.POD_GONE | Happened.POD_PLACED | Happened.POD_CHANGED,
     "InterPodAffinity": _NODE | Happened.POD_GONE | Happened.POD_PLACED | Happened.POD_CHANGED,
 }

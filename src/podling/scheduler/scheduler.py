@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from podling import clock, log
@@ -23,8 +24,11 @@ from podling.scheduler.framework import Plugin
 from podling.scheduler.owners import Owners
 from podling.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from podling.scheduler.plugins.pod_topology_spread import PodTopologySpread
+from podling.scheduler.plugins.volume_binding import Plan, VolumeBinding
+from podling.scheduler.plugins.volume_restrictions import VolumeRestrictions
 from podling.scheduler.preemption import Candidate, preempt
 from podling.scheduler.queue import Happened, Queue, Waiting
+from podling.scheduler.volumes import BindingFailed, Volumes
 
 _log = log.get(__name__)
 
@@ -48,9 +52,14 @@ class Scheduler:
         self._points = metrics.Points(name)
         self._affinity = InterPodAffinity()
         self._owners = Owners(informers)
-        given: dict[type[Plugin], Plugin] = {
-            type(p): p for p in (self._affinity, PodTopologySpread(self._owners.selector))
-        }
+        self._volumes = Volumes(client, informers, partial(self._queue.happened, Happened.STORAGE_CHANGED))
+        chosen: tuple[Plugin, ...] = (
+            self._affinity,
+            PodTopologySpread(self._owners.selector),
+            VolumeRestrictions(self._volumes),
+            VolumeBinding(self._volumes),
+        )
+        given: dict[type[Plugin], Plugin] = {type(p): p for p in chosen}
         self._algorithm = Algorithm([given.get(type(p), p) for p in default_plugins.default()], self._points)
         self._nodes = informers.of(core_v1.Node)
         self._pods = informers.of(core_v1.Pod)
@@ -70,7 +79,7 @@ class Scheduler:
         """Until cancelled."""
         try:
             followed: list[Informer[Any]] = [self._nodes, self._pods, self._namespaces, self._budgets]
-            for informer in followed + self._owners.informers:
+            for informer in followed + self._owners.informers + self._volumes.informers:
                 await informer.wait_synced()
             while (waiting := await self._queue.get()) is not None:
                 self._schedule(waiting)
@@ -156,6 +165,7 @@ class Scheduler:
         self._cache.withdraw(uid)
         if self._cache.holds(uid):
             self._cache.drop_pod(pod)
+            self._volumes.wake()
             self._queue.happened(Happened.POD_GONE)
 
     def _pending(self) -> dict[str, int]:
@@ -178,7 +188,8 @@ class Scheduler:
             metrics.ALGORITHM.observe(clock.real_seconds() - began)
             self._cache.assume(info, decision.name)
             self._cache.withdraw(info.uid)
-            self._spawn(self._bind(waiting, decision.name, began))
+            plan = self._volumes.reserve(info.pod, decision) if info.pod.spec.volumes else None
+            self._spawn(self._bind(waiting, decision, plan, began))
         else:
             self._refused(waiting, decision)
             metrics.attempted(self._name, metrics.UNSCHEDULABLE, clock.real_seconds() - began)
@@ -201,7 +212,33 @@ class Scheduler:
         self._recorder.event(info.pod, WARNING, "FailedScheduling", message, action="Scheduling")
         self._spawn(self._say_unschedulable(info.pod, message, candidate))
 
-    async def _bind(self, waiting: Waiting, node: str, began: float) -> None:
+    async def _bind(self, waiting: Waiting, node: NodeInfo, plan: Plan | None, began: float) -> None:
+        try:
+            if plan is not None:
+                await self._volumes.bind(plan, node, lambda: self._cache.holds(waiting.info.uid))
+        except (BindingFailed, errors.StatusError) as error:
+            self._cache.forget(waiting.info)
+            self._no_volumes(waiting, error, began)
+            return
+        except BaseException:
+            self._cache.forget(waiting.info)
+            raise
+        finally:
+            if plan is not None:
+                self._volumes.release(plan)
+        await self._bind_pod(waiting, node.name, began)
+
+    def _no_volumes(self, waiting: Waiting, error: Exception, began: float) -> None:
+        pod = waiting.info.pod
+        current = self._pods.lookup(pod.metadata.name or "", pod.metadata.namespace)
+        if current is None or current.metadata.uid != pod.metadata.uid:
+            return
+        metrics.attempted(self._name, metrics.ERROR, clock.real_seconds() - began)
+        message = f'running PreBind plugin "VolumeBinding": {error}'
+        self._recorder.event(pod, WARNING, "FailedScheduling", message, action="Scheduling")
+        self._queue.retry(waiting, None)
+
+    async def _bind_pod(self, waiting: Waiting, node: str, began: float) -> None:
         pod = waiting.info.pod
         namespace, name = pod.metadata.namespace, pod.metadata.name or ""
         binding = core_v1.Binding(target=core_v1.ObjectReference(kind="Node", name=node))

@@ -12,10 +12,10 @@ from podling import clock
 from podling.api import core_v1, storage_v1, struct
 from podling.api.core_v1 import PersistentVolume, PersistentVolumeClaim
 from podling.api.meta_v1 import LabelSelector, ObjectMeta
-from podling.controllers import persistent_volume_rules as rules
 from podling.controllers.base import Config
 from podling.controllers.persistent_volume import PersistentVolumeController
 from podling.controllers.pv_protection import PvProtectionController
+from podling.machinery import persistent_volumes as rules
 
 RWO, RWX = "ReadWriteOnce", "ReadWriteMany"
 

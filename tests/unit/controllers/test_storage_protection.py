@@ -66,7 +66,7 @@ def test_a_claim_goes_when_its_last_pod_has_ended_or_is_gone() -> None:
 def test_claims_of_ephemeral_volumes_are_found_by_their_name() -> None:
     p = pod("web")
     p.spec.volumes = [core_v1.Volume(name="tmp", ephemeral=core_v1.EphemeralVolumeSource()), core_v1.Volume(name="x")]
-    assert pvc_protection.claims_of(p) == ["default/web-tmp"]
+    assert pvc_protection.claim_keys(p) == ["default/web-tmp"]
     assert not pvc_protection.uses(p)
 
 

@@ -13,6 +13,8 @@ from podling.scheduler.plugins.node_unschedulable import NodeUnschedulable
 from podling.scheduler.plugins.pod_topology_spread import PodTopologySpread
 from podling.scheduler.plugins.scheduling_gates import SchedulingGates
 from podling.scheduler.plugins.taint_toleration import TaintToleration
+from podling.scheduler.plugins.volume_binding import VolumeBinding
+from podling.scheduler.plugins.volume_restrictions import VolumeRestrictions
 
 
 def default() -> list[Plugin]:
@@ -25,6 +27,8 @@ def default() -> list[Plugin]:
         NodeAffinity(),
         NodePorts(),
         NodeResourcesFit(),
+        VolumeRestrictions(),
+        VolumeBinding(),
         PodTopologySpread(),
         InterPodAffinity(),
         BalancedAllocation(),
