@@ -64,6 +64,8 @@ QUEUES = {
     "namespace-controller": "namespace",
     "node-ipam-controller": "cidrallocator_node",
     "node-lifecycle-controller": "node_lifecycle_controller",
+    "ephemeral-volume-controller": "ephemeral_volume",
+    "local-path-provisioner": "local-path-provisioner",
     "persistentvolume-binder-controller": "claims",
     "persistentvolume-protection-controller": "pvprotection",
     "persistentvolumeclaim-protection-controller": "pvcprotection",

@@ -40,6 +40,7 @@ _EVENTS = {
     Happened.POD_PLACED: "AssignedPodAdd",
     Happened.POD_GONE: "AssignedPodDelete",
     Happened.POD_CHANGED: "AssignedPodUpdate",
+    Happened.STORAGE_CHANGED: "PvcUpdate",
 }
 _ACTIVE, _BACKING_OFF, _REFUSED = "active", "backoff", "unschedulable"
 

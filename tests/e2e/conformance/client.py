@@ -20,7 +20,7 @@ Object = dict[str, Any]
 
 _GROUPS = {
     "api/v1": "pods services configmaps secrets endpoints nodes namespaces serviceaccounts events "
-    "replicationcontrollers resourcequotas limitranges",
+    "replicationcontrollers resourcequotas limitranges persistentvolumeclaims persistentvolumes",
     "apis/apps/v1": "deployments replicasets statefulsets daemonsets controllerrevisions",
     "apis/batch/v1": "jobs cronjobs",
     "apis/discovery.k8s.io/v1": "endpointslices",
@@ -30,7 +30,7 @@ _GROUPS = {
     "apis/rbac.authorization.k8s.io/v1": "rolebindings clusterrolebindings",
 }
 _PREFIXES = {plural: prefix for prefix, plurals in _GROUPS.items() for plural in plurals.split()}
-_CLUSTER_WIDE = {"nodes", "namespaces", "priorityclasses", "runtimeclasses", "clusterrolebindings"}
+_CLUSTER_WIDE = {"nodes", "namespaces", "persistentvolumes", "priorityclasses", "runtimeclasses", "clusterrolebindings"}
 _PATCHES = {"strategic": "strategic-merge-patch", "merge": "merge-patch", "json": "json-patch"}
 
 
