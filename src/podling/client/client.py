@@ -151,6 +151,12 @@ class ApiClient:
         response = await self.transport.send(Request("GET", path, headers=headers, user=self._user))
         return response.body or b""
 
+    async def ask(self, path: str, query: dict[str, str]) -> Response:
+        """What is at a path of no resource that podling knows, such as a metric: dicts."""
+        request = self._request("GET", path, dict)
+        request.query = _query(**query)
+        return await self.transport.send(request)
+
     # Writes
 
     async def create(self, obj: T, *, dry_run: bool = False) -> T:

@@ -70,6 +70,16 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     #: How many ended pods may stay.
     terminated_pod_threshold: int = 12500
     endpoints_per_slice: int = 100
+    #: How often autoscalers look at their metrics.
+    autoscaler_sync_period: float = 15.0
+    #: For so long a higher recommendation keeps replicas, unless an autoscaler says otherwise.
+    autoscaler_downscale_stabilization: float = 300.0
+    #: By how much the ratio of use to target may differ from 1 with nothing being done.
+    autoscaler_tolerance: float = 0.1
+    #: For so long after its start a pod's CPU counts only once it is ready.
+    autoscaler_cpu_initialization: float = 300.0
+    #: A pod that was unready for so long from its start has never been ready.
+    autoscaler_readiness_delay: float = 30.0
     #: Signs for Kubernetes' own signers; None if there is no authority here.
     signer: Signer | None = None
     #: Signs the token of an account for a Secret of this name; None if nobody is authenticated here.

@@ -33,6 +33,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
     from podling.controllers.endpointslice_mirroring import EndpointSliceMirroringController
     from podling.controllers.ephemeral_volume import EphemeralVolumeController
     from podling.controllers.garbage_collector import GarbageCollector
+    from podling.controllers.horizontal_pod_autoscaler import HorizontalPodAutoscalerController
     from podling.controllers.job import JobController
     from podling.controllers.local_path_provisioner import LocalPathProvisioner
     from podling.controllers.namespace import NamespaceController
@@ -63,6 +64,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
         StatefulSetController,
         JobController,
         CronJobController,
+        HorizontalPodAutoscalerController,
         DisruptionController,
         ResourceQuotaController,
         PersistentVolumeController,

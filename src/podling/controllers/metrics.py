@@ -59,6 +59,7 @@ QUEUES = {
     "endpointslice-controller": "endpoint_slice",
     "endpointslice-mirroring-controller": "endpoint_slice_mirroring",
     "garbage-collector-controller": "garbage_collector_attempt_to_delete",
+    "horizontal-pod-autoscaler-controller": "horizontalpodautoscaler",
     "ipallocator-repair-controller": "ipaddresses",
     "job-controller": "job",
     "namespace-controller": "namespace",

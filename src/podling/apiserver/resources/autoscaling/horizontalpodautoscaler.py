@@ -12,6 +12,7 @@ from podling.apiserver.strategy import Context, Strategy
 from podling.machinery.validation import (
     Findings,
     Path,
+    forbidden,
     invalid,
     nonnegative,
     not_supported,
@@ -53,14 +54,17 @@ class HorizontalPodAutoscalerStrategy(Strategy[Any]):
         spec = obj.spec
         found: Findings = []
         lowest = spec.min_replicas
-        if lowest is not None and lowest < 1:
-            found.append(invalid(_SPEC.child("minReplicas"), lowest, "must be greater than or equal to 1"))
+        if lowest is not None and lowest < 0:
+            found.append(invalid(_SPEC.child("minReplicas"), lowest, "must be greater than or equal to 0"))
         at = _SPEC.child("maxReplicas")
         if spec.max_replicas < 1:
             found.append(invalid(at, spec.max_replicas, "must be greater than 0"))
         if lowest is not None and spec.max_replicas < lowest:
             found.append(invalid(at, spec.max_replicas, "must be greater than or equal to `minReplicas`"))
         found += metrics.object_reference(spec.scale_target_ref, _SPEC.child("scaleTargetRef"))
+        if lowest == 0 and not any(m.type in ("Object", "External") for m in _metrics(obj)):
+            detail = "must specify at least one Object or External metric to support scaling to zero replicas"
+            found.append(forbidden(_SPEC.child("metrics"), detail))
         if isinstance(obj, autoscaling_v2.HorizontalPodAutoscaler):
             found += metrics.metrics(obj.spec.metrics or [], _SPEC.child("metrics"))
             if obj.spec.behavior is not None:
@@ -84,6 +88,15 @@ class HorizontalPodAutoscalerStrategy(Strategy[Any]):
             obj.status.current_replicas or 0,
             printing.age(obj.metadata, now),
         ]
+
+
+def _metrics(obj: Any) -> list[autoscaling_v2.MetricSpec]:
+    """Those of autoscaling/v1 stand in an annotation, but for the CPU."""
+    if not isinstance(obj, autoscaling_v2.HorizontalPodAutoscaler):
+        from podling.apiserver.views import store_autoscaler
+
+        obj = store_autoscaler(obj)
+    return obj.spec.metrics or []
 
 
 def _default_behavior(behavior: autoscaling_v2.HorizontalPodAutoscalerBehavior) -> None:

@@ -48,7 +48,11 @@ def test_behavior_of_one_direction_brings_defaults_of_both() -> None:
 @pytest.mark.parametrize(
     ("changes", "findings"),
     [
-        ({"minReplicas": 0}, ["minReplicas: Invalid value: 0: must be greater than or equal to 1"]),
+        ({"minReplicas": -1}, ["minReplicas: Invalid value: -1: must be greater than or equal to 0"]),
+        ({"minReplicas": 0}, [
+            "metrics: Forbidden: must specify at least one Object or External metric to support scaling to zero "
+            "replicas",
+        ]),
         ({"maxReplicas": 0}, [
             "maxReplicas: Invalid value: 0: must be greater than 0",
             "maxReplicas: Invalid value: 0: must be greater than or equal to `minReplicas`",
