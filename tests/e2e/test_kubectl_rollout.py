@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -87,6 +88,26 @@ def test_scale_and_autoscale(kubectl: Kubectl) -> None:
     assert (made["minReplicas"], made["maxReplicas"]) == (1, 4)
     assert made["metrics"][0]["resource"]["target"] == {"averageUtilization": 50, "type": "Utilization"}
     assert "cpu: <unknown>/50%" in kubectl("get", "hpa")
+
+
+def test_an_autoscaler_at_work(simulated: Kubectl) -> None:
+    deployment = workload("Deployment")
+    deployment["spec"]["template"]["spec"]["containers"] = [
+        {"name": "c", "image": IMAGE, "resources": {"requests": {"cpu": "10m"}}}
+    ]
+    simulated.apply(deployment)
+    simulated("scale", "deployment/w", "--replicas=3")
+    simulated("autoscale", "deployment", "w", "--min=1", "--max=2", "--cpu-percent=50")
+    simulated("wait", "hpa/w", "--for=condition=ScalingActive", "--timeout=90s")
+    row = re.split(r"  +", simulated("get", "hpa", "w", "--no-headers").strip())
+    assert row[:6] == ["w", "Deployment/w", "cpu: 10%/50%", "1", "2", "2"]
+    told = simulated("describe", "hpa", "w")
+    assert re.search(r"resource cpu on pods +\(as a percentage of request\): +10% \(1m\) / 50%", told)
+    assert re.search(r"AbleToScale +True +ScaleDownStabilized +recent recommendations were higher", told)
+    assert re.search(r"ScalingActive +True +ValidMetricFound +the HPA was able to successfully calculate", told)
+    assert re.search(r"ScalingLimited +True +TooManyReplicas +the desired replica count is more than the maximum", told)
+    said = "New size: 2; reason: Current number of replicas above Spec.MaxReplicas"
+    assert re.search(rf"Normal +SuccessfulRescale .* horizontal-pod-autoscaler +{said}", told)
 
 
 def test_set(kubectl: Kubectl) -> None:
