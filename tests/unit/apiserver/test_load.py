@@ -297,9 +297,9 @@ async def test_what_is_counted() -> None:
         web.release.set()
         await until(lambda: value(watching) == before[2])
         # What is not served is not counted: anybody could make labels up.
-        await web.ask("/api/v1/namespaces/default/gadgets", user="admin")
+        await web.ask("/api/v1/namespaces/default/nonsenses", user="admin")
     assert value(listed) == before[0] + 1 and value(refused) == before[1] + 1
-    assert value(sizes) >= before[3] + len(body) and "gadgets" not in text(PROCESS)
+    assert value(sizes) >= before[3] + len(body) and "nonsenses" not in text(PROCESS)
 
 
 async def test_every_request_has_its_turn() -> None:
