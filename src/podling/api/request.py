@@ -6,7 +6,7 @@ In process nothing is serialised: a write hands over `obj`, an answer carries `o
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -42,6 +42,8 @@ class Request(msgspec.Struct):
     #: watch, of the events' objects). In process it may be ignored.
     expect: Any = None
     expect_list: bool = False
+    #: What `body` says, if a transport has read it already: gives it, or raises what reading it raised.
+    read: Callable[[], Any] | None = None
 
 
 class Event(msgspec.Struct, frozen=True):

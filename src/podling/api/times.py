@@ -6,6 +6,7 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from podling import clock
+from podling.api.numbers import INT_MAX
 
 
 def format(when: datetime) -> str:
@@ -25,7 +26,10 @@ def parse(text: str) -> datetime:
     when = datetime.fromisoformat(text)
     if when.tzinfo is None or "T" not in text.upper():
         raise ValueError(f"{text!r} is not an RFC 3339 time")
-    return when.astimezone(UTC)
+    try:
+        return when.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{text!r} is before the first or after the last year that there is") from None
 
 
 def now() -> str:
@@ -60,6 +64,8 @@ _NANOSECONDS = {
     "m": 60 * 10**9,
     "h": 3600 * 10**9,
 }
+#: Characters of a span of time, more than 64 bits of nanoseconds need.
+_LONGEST = 1000
 _SPAN = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|µs|μs|ms|s|m|h)")
 
 
@@ -67,7 +73,7 @@ def parse_duration(text: str) -> int:
     """Nanoseconds of a span in Go's notation: `1h30m`, `1.5s`, `-3m`, `0`. Raises ValueError in Go's words."""
     body = text[1:] if text[:1] in ("-", "+") else text
     total, at = 0, 0
-    while body != "0" and at < len(body):
+    while body != "0" and at < len(body) <= _LONGEST:
         match = _SPAN.match(body, at)
         if match is None or not (match[1] or match[2]):
             break
@@ -75,7 +81,7 @@ def parse_duration(text: str) -> int:
         unit = _NANOSECONDS[match[3]]
         total += int(match[1] or 0) * unit + (int(fraction) * unit // 10 ** len(fraction) if fraction else 0)
         at = match.end()
-    if body != "0" and (at != len(body) or not body):
+    if body != "0" and (at != len(body) or not body or total > INT_MAX):
         raise ValueError(f'time: invalid duration "{text}"')
     return -total if text[:1] == "-" else total
 

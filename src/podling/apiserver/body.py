@@ -21,13 +21,6 @@ def check_media(call: Call, *, custom: bool = False) -> None:
         raise unsupported(forms)
 
 
-def has_duplicates(value: Any) -> bool:
-    """Whether a map in what `load` returned had a key twice."""
-    if isinstance(value, dict):
-        return isinstance(value, schema.WithDuplicates) or any(map(has_duplicates, value.values()))
-    return isinstance(value, list) and any(map(has_duplicates, value))
-
-
 def directive(query: dict[str, str], options: str = "CreateOptions") -> str:
     """fieldValidation: Ignore, Warn or Strict. StatusError 422."""
     value = query.get("fieldValidation", "")

@@ -162,8 +162,9 @@ class Written(web.StreamResponse):
         transport = request.transport
         if transport is None:
             raise ConnectionResetError("the client is gone")
-        if self._data:
-            transport.write(self._data)
+        data, self._data = self._data, b""
+        if data:
+            transport.write(data)
             connection = request.protocol
             assert isinstance(connection, Connection)
             if connection.paused:

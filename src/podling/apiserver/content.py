@@ -12,6 +12,9 @@ from podling.api.struct import to_dict
 from podling.apiserver.negotiate import CBOR, JSON, PROTOBUF, YAML
 from podling.machinery import schema
 
+APPLY = "application/apply-patch+yaml"
+YAMLS = (YAML, APPLY)
+
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _CONTENT_TYPE = re.compile(
     rf'\s*({_TOKEN}/{_TOKEN})\s*(?:;\s*{_TOKEN}\s*=\s*(?:{_TOKEN}|"(?:[^"\\]|\\.)*")\s*)*;?\s*', re.ASCII
@@ -43,10 +46,8 @@ def load(request: Request, kind: str = "", version: str = "") -> Any:
 def decoded(request: Request, kind: str, version: str) -> Any:
     """What the bytes say; kind and version are these where protobuf leaves them out. Raises schema.DecodeError."""
     media = media_type(request)
-    if media in (YAML, "application/apply-patch+yaml"):
-        from podling.apiserver.wire import yaml
-
-        return yaml.decode(request.body)
+    if media in YAMLS:
+        return read_yaml(media, request.body) if request.read is None else request.read()
     if media in (CBOR, "application/apply-patch+cbor"):
         from podling.apiserver.wire import cbor
 
@@ -56,3 +57,25 @@ def decoded(request: Request, kind: str, version: str) -> Any:
 
         return protobuf.decode(request.body, kind, version)
     return schema.parse(request.body)
+
+
+def has_duplicates(value: Any) -> bool:
+    """Whether a map in what was read had a key twice."""
+    if isinstance(value, dict):
+        return isinstance(value, schema.WithDuplicates) or any(map(has_duplicates, value.values()))
+    return isinstance(value, list) and any(map(has_duplicates, value))
+
+
+def read_yaml(media: str, body: bytes) -> Any:
+    """What YAML says. Raises schema.DecodeError."""
+    from podling.apiserver.wire import yaml
+
+    if media == APPLY and body.lstrip()[:1] == b"{":
+        try:
+            # JSON is YAML too, but is read much faster. It does not tell where a key comes again.
+            found = schema.parse(body.lstrip())
+            if not has_duplicates(found):
+                return found
+        except schema.DecodeError:
+            pass
+    return yaml.decode(body)

@@ -40,6 +40,8 @@ LOG = log.get(__name__)
 
 #: Answers above this size are compressed, for who wants that and is not on this machine.
 GZIP_ABOVE = 128 * 1024
+#: Answers above this size do not disappear in the connection at once.
+KEPT_ABOVE = 64 * 1024
 #: Seconds that requests are given to end when the server closes.
 GRACE = 5.0
 
@@ -85,6 +87,7 @@ class HttpServer:
         self._options = options or Options()
         self._limiter = limiter
         self._flights = InFlight(self._options.request_timeout)
+        self._reader = incoming.Reader()
         self._server = Server(self._handle)
         self._listener: asyncio.Server | None = None
         self._closing = False
@@ -216,6 +219,8 @@ class HttpServer:
             return stream
         media = self._media(headers, query, info)
         request = Request(http.method, path, query, queries, headers, await incoming.read(http), None, user)
+        if len(request.body) > incoming.LARGE:
+            await self._reader.read(request)
         answer = await app.dispatch(request, info, user)
         exchange.status = answer.status
         if answer.watch is not None:
@@ -227,7 +232,18 @@ class HttpServer:
         body = present.render(answer, media, query)
         if trail is not None:
             trail.answered(answer, body, media, query)
-        return self._reply(http, connection, answer, media, body)
+        response = self._reply(http, connection, answer, media, body)
+        if len(body) > KEPT_ABOVE and exchange.ticket is not None:
+            await self._read_out(http, exchange, response)
+        return response
+
+    async def _read_out(self, http: web.BaseRequest, exchange: Exchange, response: web.StreamResponse) -> None:
+        """Whoever is slow to read a long answer keeps its seats meanwhile: so many answers are in memory, no more."""
+        if exchange.flight is not None:
+            # There is a limit of its own to the time that this takes.
+            self._flights.end(exchange.flight)
+            exchange.flight = None
+        await response.prepare(http)
 
     async def _pass_on(self, http: web.BaseRequest, exchange: Exchange, remote: Any, user: User) -> web.StreamResponse:
         """Another server has the answer."""

@@ -5,11 +5,11 @@ Times are found on the wall clock of a time zone: what falls into the hour that 
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import msgspec
 
+from podling.api import times
 from podling.api.numbers import NumberError, atoi
 
 _WORDS = {
@@ -24,7 +24,6 @@ _WORDS = {
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
 _DAYS = {name: number for number, name in enumerate(("sun", "mon", "tue", "wed", "thu", "fri", "sat"))}
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 #: A schedule that does not come true within so long (30 February) never does.
 _HORIZON = timedelta(days=5 * 366)
 
@@ -48,7 +47,7 @@ class Schedule(msgspec.Struct, frozen=True):
     def next(self, after: datetime, zone: tzinfo = UTC) -> datetime | None:
         """The first time later than `after`, in UTC; None if there is none."""
         if self.every:
-            return after.replace(microsecond=0).astimezone(UTC) + timedelta(seconds=self.every)
+            return times.after(after.replace(microsecond=0).astimezone(UTC), self.every)
         at = after.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
         end = at + _HORIZON
         while at < end:
@@ -129,10 +128,10 @@ def _number(text: str, part: str) -> int:
 
 
 def _duration(text: str) -> float:
-    parts = re.findall(r"([0-9]+(?:\.[0-9]*)?)(ns|us|µs|ms|s|m|h)", text)
-    if not parts or "".join(a + b for a, b in parts) != text:
-        raise ScheduleError(f"failed to parse duration @every {text}")
-    return max(1.0, float(int(sum(float(a) * _UNITS[b] for a, b in parts))))
+    try:
+        return max(1.0, float(times.parse_duration(text) // 10**9))
+    except ValueError as error:
+        raise ScheduleError(f"failed to parse duration @every {text}: {error}") from None
 
 
 def latest(schedule: Schedule, since: datetime, now: datetime, zone: tzinfo = UTC) -> tuple[datetime | None, int]:

@@ -29,7 +29,7 @@ def due(request: CertificateSigningRequest) -> datetime | None:
     for condition in conditions:
         answered = condition.type in (csr_rules.DENIED, csr_rules.FAILED)
         if condition.last_update_time and (answered or (condition.type == csr_rules.APPROVED and certificate)):
-            found.append(times.parse(condition.last_update_time) + ANSWERED)
+            found.append(times.after(times.parse(condition.last_update_time), ANSWERED.total_seconds()))
         if condition.type == csr_rules.APPROVED and certificate:
             ends = _end(certificate)
             if ends is not None:

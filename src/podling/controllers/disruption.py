@@ -6,7 +6,7 @@ minutes; if it still lives then, the promise was not kept.
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -59,7 +59,7 @@ def promises(
         since = given.get(pod.metadata.name or "")
         if since is None or pod.metadata.deletion_timestamp is not None:
             continue
-        left = (times.parse(since) + timedelta(seconds=PROMISE) - now).total_seconds()
+        left = (times.after(times.parse(since), PROMISE) - now).total_seconds()
         if left <= 0:
             broken.append(pod)
         else:

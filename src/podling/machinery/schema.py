@@ -131,11 +131,12 @@ def _syntax(error: Exception) -> str:
 class WithDuplicates(dict[str, Any]):
     """An object of which some keys came more than once; the last value counts.
 
-    `order` has all keys as they came, `duplicates` those that came again.
+    `order` has all keys as they came, `duplicates` those that came again; of YAML, `places` where (line, column, key).
     """
 
     duplicates: tuple[str, ...] = ()
     order: tuple[str, ...] = ()
+    places: tuple[tuple[int, int, str], ...] = ()
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

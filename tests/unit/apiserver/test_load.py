@@ -147,6 +147,28 @@ async def test_plain_limits() -> None:
         assert (await web.ask(PATH, method="POST", json=sent))[0] == 201
 
 
+async def test_a_slow_reader_keeps_its_seat_and_no_one_elses() -> None:
+    async with serving(MaxInFlight(1, 1)) as web:
+        for index in range(20):
+            await web.server.client.create(config_map(f"big-{index}", data={"k": "x" * 500_000}))
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.http.port, limit=1024)
+        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nX-User: ann\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200")
+        assert (await web.ask(PATH))[0] == 429
+        assert (await web.ask(PATH, user="admin"))[0] == 200
+        await reader.readexactly(int(head.split(b"Content-Length: ")[1].split(b"\r\n")[0]))
+        await asyncio.sleep(0.05)
+        assert (await web.ask(PATH))[0] == 200
+        # Nor does it keep it when it goes.
+        writer.write(f"GET {PATH} HTTP/1.1\r\nHost: x\r\nX-User: ann\r\n\r\n".encode())
+        await reader.readuntil(b"\r\n\r\n")
+        assert (await web.ask(PATH))[0] == 429
+        writer.close()
+        await asyncio.sleep(0.05)
+        assert (await web.ask(PATH))[0] == 200
+
+
 async def test_a_request_may_take_so_long_and_not_longer() -> None:
     async with serving(request_timeout=0.2) as web:
         status, _, body = await web.ask("/slow")

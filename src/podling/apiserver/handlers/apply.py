@@ -41,7 +41,7 @@ async def apply(call: Call, facet: Facet) -> Answer:
     force = truthy(request.query.get("force"))
     wanted = body.directive(request.query, "PatchOptions")
     intent = _intent(call)
-    repeated = request.obj is None and wanted != "Ignore" and body.has_duplicates(intent)
+    repeated = request.obj is None and wanted != "Ignore" and content.has_duplicates(intent)
 
     may_create = False
 
@@ -50,7 +50,7 @@ async def apply(call: Call, facet: Facet) -> Answer:
             _check_create(call, intent, allowed=may_create)
         new = _applied(call, facet, old, intent, name, force)
         if repeated:
-            _report_duplicates(call, wanted)
+            _report_duplicates(call, wanted, intent)
         return new
 
     def track(call: Call, new: Any, old: Any) -> bool:
@@ -82,14 +82,9 @@ def _intent(call: Call) -> dict[str, Any]:
         found = content.load(request)
     else:
         try:
-            # JSON is YAML too, but is read much faster.
-            text = request.body.lstrip()
-            found = schema.parse(text) if text[:1] == b"{" else yaml.decode(request.body)
-        except schema.DecodeError:
-            try:
-                found = yaml.decode(request.body)
-            except schema.DecodeError as error:
-                raise bad_request(f"error decoding patch: {error}") from None
+            found = content.decoded(request, "", "")
+        except schema.DecodeError as error:
+            raise bad_request(f"error decoding patch: {error}") from None
     if not isinstance(found, dict):
         what = {list: "array", str: "string", bool: "bool", int: "number", float: "number"}.get(type(found), "null")
         raise bad_request(
@@ -99,9 +94,9 @@ def _intent(call: Call) -> dict[str, Any]:
     return found
 
 
-def _report_duplicates(call: Call, wanted: str) -> None:
+def _report_duplicates(call: Call, wanted: str, intent: dict[str, Any]) -> None:
     """Keys that the author's document has twice: a warning, or a refusal. Unknown fields are refused in any case."""
-    found = yaml.duplicate_keys(call.request.body)
+    found = yaml.duplicate_keys(intent)
     lines = "".join(f'\n  line {line}: key "{key}" already set in map' for line, key in found)
     why = f"error converting YAML to JSON: yaml: unmarshal errors:{lines}"
     if wanted == "Strict":

@@ -225,7 +225,7 @@ def _integer(value: Any) -> int:
 def _time(raw: bytes) -> str | None:
     """Whole seconds: Go's reader leaves the rest out. No time is null, as in JSON."""
     parts = _parts(raw)
-    return times.format(_EPOCH + timedelta(seconds=_integer(parts.get(1, 0)))) if parts else None
+    return times.format(_moment(parts, 0)) if parts else None
 
 
 def _micro_time(raw: bytes) -> str | None:
@@ -233,7 +233,14 @@ def _micro_time(raw: bytes) -> str | None:
     if not parts:
         return None
     micros = _integer(parts.get(2, 0)) // 1000
-    return times.format_micro(_EPOCH + timedelta(seconds=_integer(parts.get(1, 0)), microseconds=micros))
+    return times.format_micro(_moment(parts, micros))
+
+
+def _moment(parts: dict[int, Any], micros: int) -> datetime:
+    try:
+        return _EPOCH + timedelta(seconds=_integer(parts.get(1, 0)), microseconds=micros)
+    except OverflowError:
+        raise Malformed("proto: time out of range") from None
 
 
 def _quantity(raw: bytes) -> str:

@@ -10,6 +10,7 @@ import base64
 import math
 import re
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -67,32 +68,23 @@ def _loader() -> Any:
     return type("Loader", (base,), {"yaml_implicit_resolvers": {}, "DEFAULT_SCALAR_TAG": ""})
 
 
-def duplicate_keys(body: bytes) -> list[tuple[int, str]]:
-    """The keys that a YAML document (or JSON, which is YAML) has again in the same map, with their lines."""
-    import yaml
+def duplicate_keys(found: Any) -> list[tuple[int, str]]:
+    """The keys that a document has again in the same map, with their lines, of what `decode` made of it."""
+    # What aliases share is there more than once, and is one place.
+    places: set[tuple[int, int, str]] = set()
 
-    found: list[tuple[int, str]] = []
-    walked: set[int] = set()
-
-    def walk(node: Any) -> None:
-        # What aliases share is looked at once.
-        if id(node) in walked:
-            return
-        walked.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
-            for key, value in node.value:
-                if isinstance(key, yaml.ScalarNode):
-                    if key.value in seen:
-                        found.append((key.start_mark.line + 1, key.value))
-                    seen.add(key.value)
-                walk(value)
-        elif isinstance(node, yaml.SequenceNode):
-            for item in node.value:
+    def walk(value: Any) -> None:
+        if isinstance(value, dict):
+            if isinstance(value, schema.WithDuplicates):
+                places.update(value.places)
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
                 walk(item)
 
-    walk(next(yaml.compose_all(body, Loader=_loader()), None))
-    return sorted(found)
+    walk(found)
+    return [(line, key) for line, _, key in sorted(places)]
 
 
 # -- nodes into values -------------------------------------------------------------------------------------------------
@@ -156,6 +148,7 @@ class _Document:
         if len(found) < len(node.value) and (again := _repeated(node)):
             marked = schema.WithDuplicates({**merged, **found})
             marked.duplicates = again
+            marked.places = tuple(_places(node))
             return marked
         return {**merged, **found} if merged else found
 
@@ -186,6 +179,15 @@ def _repeated(node: Any) -> tuple[str, ...]:
     """The keys that a map has more than once."""
     times = Counter(_key(_scalar(key)) for key, _ in node.value if not _merges(key))
     return tuple(key for key, count in times.items() if count > 1)
+
+
+def _places(node: Any) -> Iterator[tuple[int, int, str]]:
+    """Line, column and text of the keys that a map has had before."""
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            yield key.start_mark.line + 1, key.start_mark.column, key.value
+        seen.add(key.value)
 
 
 def _key(value: Any) -> str:

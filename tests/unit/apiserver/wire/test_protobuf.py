@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from podling.api import core_v1, meta_v1, registry
 from podling.apiserver.wire import fields, proto_writer, protobuf
-from podling.apiserver.wire.proto_writer import delimited
+from podling.apiserver.wire.proto_writer import delimited, varint
 from podling.machinery import schema
 from tests.unit.apiserver.harness import Server, virtual
 from tests.unit.apiserver.wire import objects
@@ -187,6 +187,14 @@ def test_an_event() -> None:
 # What can't be read
 
 
+#: A ConfigMap that was created when the sun will be no more.
+FAR_AWAY = (
+    b"k8s\0"
+    + delimited(1, delimited(1, b"v1") + delimited(2, b"ConfigMap"))
+    + delimited(2, delimited(1, delimited(8, b"\x08" + varint(2**62))))
+)
+
+
 @pytest.mark.parametrize(
     ("data", "text"),
     [
@@ -203,6 +211,7 @@ def test_an_event() -> None:
         (b"k8s\0" + delimited(1, delimited(1, b"v1") + delimited(2, b"Nope")), 'no kind "Nope" is registered for'),
         (b"k8s\0" + delimited(1, delimited(1, b"v1") + delimited(2, b"Any")), 'no kind "Any" is registered for'),
         (b"k8s\0" + delimited(1, delimited(1, b"../x") + delimited(2, b"Pod")), 'no kind "Pod" is registered for'),
+        (FAR_AWAY, "proto: time out of range"),
         (b"k8s\0\x12\x00", "Object 'Kind' is missing in 'runtime.TypeMeta{APIVersion:\"\", Kind:\"\"}'"),
     ],
 )

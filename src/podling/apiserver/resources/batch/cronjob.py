@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import zoneinfo
 from datetime import datetime
 from typing import Any
@@ -173,7 +172,13 @@ def schedule_problem(schedule: str) -> str:
     if schedule.startswith(("TZ=", "CRON_TZ=")):
         schedule = schedule.partition(" ")[2]
     if schedule.startswith("@"):
-        if schedule in _MACROS or re.fullmatch(r"@every ([0-9.]+(ns|us|µs|ms|s|m|h))+", schedule):
+        if schedule in _MACROS:
+            return ""
+        if schedule.startswith("@every "):
+            try:
+                times.parse_duration(schedule.removeprefix("@every "))
+            except ValueError as error:
+                return f"failed to parse duration {schedule}: {error}"
             return ""
         return f"unrecognized descriptor: {schedule}"
     parts = schedule.split()

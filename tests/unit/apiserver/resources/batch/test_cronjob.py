@@ -97,6 +97,8 @@ NINES = "9" * 5000
     [
         ("@hourly", ""),
         ("@every 1h30m", ""),
+        ("@every 1x", 'failed to parse duration @every 1x: time: invalid duration "1x"'),
+        ("@every 3000000h", 'failed to parse duration @every 3000000h: time: invalid duration "3000000h"'),
         ("0,30 8-18/2 ? JAN-MAR MON-FRI", ""),
         ("@never", "unrecognized descriptor: @never"),
         ("60 * * * *", "end of range (60) above maximum (59): 60"),
