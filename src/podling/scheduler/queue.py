@@ -54,6 +54,7 @@ HELPS = {
     "NodePorts": _NODE | Happened.POD_GONE,
     "NodeResourcesFit": _NODE | Happened.POD_GONE | Happened.POD_CHANGED,
     "VolumeRestrictions": _NODE | Happened.POD_GONE | Happened.STORAGE_CHANGED,
+    "VolumeZone": _NODE | Happened.STORAGE_CHANGED,
     "VolumeBinding": _NODE | Happened.STORAGE_CHANGED,
     "PodTopologySpread": _NODE | Happened.POD_GONE | Happened.POD_PLACED | Happened.POD_CHANGED,
     "InterPodAffinity": _NODE | Happened.POD_GONE | Happened.POD_PLACED | Happened.POD_CHANGED,

@@ -26,6 +26,7 @@ from podling.scheduler.plugins.inter_pod_affinity import InterPodAffinity
 from podling.scheduler.plugins.pod_topology_spread import PodTopologySpread
 from podling.scheduler.plugins.volume_binding import Plan, VolumeBinding
 from podling.scheduler.plugins.volume_restrictions import VolumeRestrictions
+from podling.scheduler.plugins.volume_zone import VolumeZone
 from podling.scheduler.preemption import Candidate, preempt
 from podling.scheduler.queue import Happened, Queue, Waiting
 from podling.scheduler.volumes import BindingFailed, Volumes
@@ -58,6 +59,7 @@ class Scheduler:
             PodTopologySpread(self._owners.selector),
             VolumeRestrictions(self._volumes),
             VolumeBinding(self._volumes),
+            VolumeZone(self._volumes),
         )
         given: dict[type[Plugin], Plugin] = {type(p): p for p in chosen}
         self._algorithm = Algorithm([given.get(type(p), p) for p in default_plugins.default()], self._points)

@@ -179,8 +179,8 @@ def test_a_pod_can_not_leave_its_volume() -> None:
         await running(cluster, "a")
         await cluster.apply(pod("b", "data", nodeSelector={"kubernetes.io/hostname": "node-1"}))
         said = (
-            "0/2 nodes are available: 1 node(s) didn't match Pod's node affinity/selector, "
-            "1 node(s) had volume node affinity conflict."
+            "0/2 nodes are available: 1 node(s) didn't match PersistentVolume's node affinity, "
+            "1 node(s) didn't match Pod's node affinity/selector."
         )
         assert await unschedulable(cluster, "b") == f"{said} {NOT_HELPFUL}"
 

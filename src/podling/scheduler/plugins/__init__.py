@@ -15,6 +15,7 @@ from podling.scheduler.plugins.scheduling_gates import SchedulingGates
 from podling.scheduler.plugins.taint_toleration import TaintToleration
 from podling.scheduler.plugins.volume_binding import VolumeBinding
 from podling.scheduler.plugins.volume_restrictions import VolumeRestrictions
+from podling.scheduler.plugins.volume_zone import VolumeZone
 
 
 def default() -> list[Plugin]:
@@ -29,6 +30,7 @@ def default() -> list[Plugin]:
         NodeResourcesFit(),
         VolumeRestrictions(),
         VolumeBinding(),
+        VolumeZone(),
         PodTopologySpread(),
         InterPodAffinity(),
         BalancedAllocation(),

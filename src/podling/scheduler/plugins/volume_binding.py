@@ -22,7 +22,7 @@ from podling.scheduler.framework import SKIP, Plugin, Rejection, _Skip
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 
 _UNBOUND = Rejection(("pod has unbound immediate PersistentVolumeClaims",), resolvable=False)
-_ELSEWHERE = Rejection(("node(s) had volume node affinity conflict",), resolvable=False)
+_ELSEWHERE = Rejection(("node(s) didn't match PersistentVolume's node affinity",), resolvable=False)
 _NOTHING_TO_BIND = Rejection(("node(s) didn't find available persistent volumes to bind",), resolvable=False)
 _NO_VOLUME = Rejection(("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",), resolvable=False)
 
