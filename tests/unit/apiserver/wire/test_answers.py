@@ -98,7 +98,7 @@ async def test_watchers_get_frames_and_each_event_is_made_once(monkeypatch: pyte
             return event
 
         monkeypatch.setattr(present, "_maker", counted)
-        url = f"http://127.0.0.1:{web.http.port}{PATH}?watch=true&allowWatchBookmarks=true&timeoutSeconds=1"
+        url = f"http://127.0.0.1:{web.http.port}{PATH}?watch=true&allowWatchBookmarks=true&timeoutSeconds=4"
         headers = {"accept": f"{PROTOBUF},application/json"}
         async with web.session.get(url, headers=headers) as one, web.session.get(url, headers=headers) as two:
             assert one.headers["content-type"] == f"{PROTOBUF};stream=watch"
