@@ -11,7 +11,7 @@ from podling.api import core_v1, errors, meta_v1, storage_v1
 from podling.api.struct import clone
 from podling.client.events import NORMAL, WARNING, reference
 from podling.client.informer import key_of
-from podling.controllers.base import Context, Controller, ReconcileError
+from podling.controllers.base import Context, Controller, NotYet, ReconcileError
 from podling.machinery import persistent_volumes as rules
 from podling.machinery.persistent_volumes import Claim, Volume
 
@@ -131,8 +131,7 @@ class LocalPathProvisioner(Controller):
         text = f'External provisioner is provisioning volume for claim "{key_of(claim)}"'
         self.recorder.event(claim, NORMAL, "Provisioning", text)
         places = self.context.config.local_path
-        name = f"{volume_name(claim)}_{claim.metadata.namespace}_{claim.metadata.name}"
-        path = places.path(chosen or "", name)
+        path = places.path(chosen or "", volume_name(claim))
         try:
             await places.make(path)
             await self.client.create(make(claim, found, node, path))
@@ -163,7 +162,7 @@ class LocalPathProvisioner(Controller):
         if spec.persistent_volume_reclaim_policy == "Delete":
             if volume.status.phase not in ("Released", "Failed"):
                 return
-            if spec.local is not None:
+            if spec.local is not None and await self._is_still(volume):
                 await self._remove(volume, spec.local.path)
         elif meta.deletion_timestamp is None:
             return
@@ -173,6 +172,22 @@ class LocalPathProvisioner(Controller):
             await self.client.update(changed)
         if meta.deletion_timestamp is None:
             await self.client.delete(core_v1.PersistentVolume, meta.name or "", uid=meta.uid)
+
+    async def _is_still(self, volume: Volume) -> bool:
+        """Whether the server knows it as the cache does: what can't be undone is not done on the cache's word."""
+        try:
+            fresh = await self.client.get(core_v1.PersistentVolume, volume.metadata.name or "")
+        except errors.StatusError as error:
+            if errors.is_not_found(error):
+                return False
+            raise
+        if (fresh.metadata.uid, fresh.spec, fresh.status.phase) != (
+            volume.metadata.uid,
+            volume.spec,
+            volume.status.phase,
+        ):
+            raise NotYet(f"the cache has an older state of volume {volume.metadata.name}")
+        return True
 
     async def _remove(self, volume: Volume, path: str) -> None:
         try:

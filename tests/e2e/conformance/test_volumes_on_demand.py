@@ -25,7 +25,7 @@ def test_what_was_written_is_there_for_the_next_pod_and_goes_with_the_claim(spac
     assert space.output("first") == "1000:2000\n"
     node = space.get("pods", "first")["spec"]["nodeName"]
     volume = space.get("persistentvolumeclaims", "data")["spec"]["volumeName"]
-    (directory,) = (duo / "nodes" / node / "local-path").glob(f"{volume}_*")
+    directory = duo / "nodes" / node / "local-path" / volume
     assert (directory / "file").read_text() == "hello\n"
     space.start(writer("second", "cat /v/file", "data"))
     assert space.output("second") == "hello\n"

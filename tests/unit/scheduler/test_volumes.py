@@ -112,7 +112,7 @@ async def test_the_default_class_gives_a_volume_on_the_pods_node(cluster: Cluste
     assert (bound.metadata.annotations or {})["volume.kubernetes.io/selected-node"] == "n-2"
     made = await cluster.client.get(Volume, bound.spec.volume_name or "")
     assert made.spec.local is not None
-    assert made.spec.local.path == f"/var/lib/podling/nodes/n-2/local-path/{made.metadata.name}_default_c"
+    assert made.spec.local.path == f"/var/lib/podling/nodes/n-2/local-path/{made.metadata.name}"
     assert made.status.phase == "Bound"
     await cluster.client.delete(Pod, "p", "default")
     await cluster.gone(Pod, "p")
