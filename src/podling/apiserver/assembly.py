@@ -25,6 +25,7 @@ from podling.apiserver.answer import Answer
 from podling.apiserver.app import ApiServer
 from podling.apiserver.authn import setup as authn_setup
 from podling.apiserver.authn.impersonation import Impersonation
+from podling.apiserver.authn.legacy_token_uses import LegacyTokenUses
 from podling.apiserver.authn.service_accounts import TokenIssuer, TokenValidator
 from podling.apiserver.authn.setup import Authentication
 from podling.apiserver.authz.authorizer import Authorizer
@@ -39,6 +40,7 @@ from podling.apiserver.flowcontrol.limiter import Limiter
 from podling.apiserver.handlers.kubelets import Kubelets, client_tls
 from podling.apiserver.handlers.streaming import Streaming
 from podling.apiserver.handlers.subresources import reviewing
+from podling.apiserver.legacy_token_tracking import LegacyTokenTracking
 from podling.apiserver.options import OptionError, Options
 from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.resources.core.service import ServiceStrategy
@@ -140,6 +142,8 @@ class Assembly:
         self.app.authorizer = self.authorizer.authorize
         self._modes = self._authorization()
         self._authentication: Authentication | None = None
+        self._uses: LegacyTokenUses | None = None
+        self._tracking: LegacyTokenTracking | None = None
         #: Makes the token of a service account for a Secret of this name.
         self.sign_token: Callable[[core_v1.ServiceAccount, str], str] | None = None
         extra = (NodeRestriction(self.app), self._escalation)
@@ -163,7 +167,8 @@ class Assembly:
     def _set_up_tokens(self) -> None:
         app, lookup = self.app, _Cached(self.app)
         issuer = TokenIssuer(self.settings.signing_key, lookup, issuer=self.settings.issuer)
-        validator = TokenValidator(issuer.keys, lookup, issuers=(issuer.issuer,))
+        self._uses, self._tracking = LegacyTokenUses(app), LegacyTokenTracking(app)
+        validator = TokenValidator(issuer.keys, lookup, issuers=(issuer.issuer,), used=self._uses.used)
         self._authentication = Authentication(
             self.settings.options, lookup, validator, issuer=issuer.issuer, audiences=issuer.audiences,
             client_ca=self.settings.client_ca,
@@ -189,7 +194,7 @@ class Assembly:
             await self._start_encrypted(self._at_rest)
         else:
             await self.app.start()
-        for part in (self._authentication, self._modes):
+        for part in (self._authentication, self._modes, self._tracking):
             if part is not None:
                 part.start()
         self._definitions_known()
@@ -237,7 +242,7 @@ class Assembly:
             await self._event_ttl.close()
         await self._registration.close()
         await self._aggregator.close()
-        for part in (self._authentication, self._modes):
+        for part in (self._authentication, self._modes, self._tracking, self._uses):
             if part is not None:
                 await part.close()
         if self.app.usages is not None:

@@ -38,12 +38,19 @@ def waiting() -> Iterator[None]:
             exchange.waited += clock.real_seconds() - began
 
 
+def warn(text: str) -> None:
+    """The answer to the current request carries this warning, also if it is a refusal."""
+    exchange = _current.get()
+    if exchange is not None and text not in exchange.warnings:
+        exchange.warnings = (*exchange.warnings, text)
+
+
 class Exchange:
     """Filled in as more becomes known. `size` is that of the answer's body in bytes."""
 
     __slots__ = (
         "flight", "headers", "info", "kind", "long", "path", "query", "size", "started", "status", "ticket",
-        "trail", "waited",
+        "trail", "waited", "warnings",
     )  # fmt: skip
 
     def __init__(self, path: str, headers: dict[str, str]) -> None:
@@ -65,6 +72,8 @@ class Exchange:
         self.size = 0
         #: Seconds for which it was not this server's work.
         self.waited = 0.0
+        #: What is wrong with how it came, such as its credentials.
+        self.warnings: tuple[str, ...] = ()
 
     def lasts(self) -> None:
         """It is long-running, and is being served."""

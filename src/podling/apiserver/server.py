@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 from urllib.parse import parse_qsl, unquote
@@ -323,7 +323,7 @@ class HttpServer:
             kind = answer.headers.get("content-type", kind)
             extra = "".join(f"{k}: {v}\r\n" for k, v in answer.headers.items() if k != "content-type")
         if answer.warnings:
-            extra += "".join(f"Warning: 299 - {_quote(w)}\r\n" for w in answer.warnings)
+            extra += _warnings(answer.warnings)
         if len(body) > GZIP_ABOVE and not connection.local and wants_gzip(http.headers.get("accept-encoding", "")):
             body = gzip.compress(body, 1)
             extra += "Content-Encoding: gzip\r\nVary: Accept-Encoding\r\n"
@@ -360,6 +360,8 @@ class HttpServer:
         exchange = cast(Connection, http.protocol).exchange
         if exchange is not None:
             exchange.size = len(body)
+            if exchange.warnings:
+                extra += _warnings(exchange.warnings)
             if exchange.ticket is not None:
                 extra += exchange.ticket.headers
         head = (
@@ -445,10 +447,14 @@ class HttpServer:
         return await self.streaming(http, info, user)
 
 
+def _warnings(texts: Iterable[str]) -> str:
+    return "".join(f"Warning: 299 - {_quote(text)}\r\n" for text in texts)
+
+
 def _watch_head(
     http: web.BaseRequest, exchange: Exchange, answer: Answer, media: Media, *, chunked: bool, keep: bool
 ) -> bytes:
-    lines = "".join(f"Warning: 299 - {_quote(w)}\r\n" for w in answer.warnings)
+    lines = _warnings((*exchange.warnings, *answer.warnings))
     if exchange.ticket is not None:
         lines += exchange.ticket.headers
     if chunked:

@@ -84,6 +84,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     signer: Signer | None = None
     #: Signs the token of an account for a Secret of this name; None if nobody is authenticated here.
     sign_token: Callable[[core_v1.ServiceAccount, str], str] | None = None
+    #: How long the token in a Secret that was made by itself may be unused before it is invalid, and before it goes.
+    legacy_token_clean_up_period: float = 365 * 86400.0
     #: How long its certificates are good, unless a request wants less.
     signing_duration: float = 365 * 86400.0
     #: Removes what a hostPath volume with the policy Delete leaves on its node; OSError if it can't. None if there is

@@ -35,6 +35,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
     from podling.controllers.garbage_collector import GarbageCollector
     from podling.controllers.horizontal_pod_autoscaler import HorizontalPodAutoscalerController
     from podling.controllers.job import JobController
+    from podling.controllers.legacy_token_cleaner import LegacyTokenCleanerController
     from podling.controllers.local_path_provisioner import LocalPathProvisioner
     from podling.controllers.namespace import NamespaceController
     from podling.controllers.node_ipam import NodeIpamController
@@ -77,6 +78,7 @@ def all_controllers() -> tuple[type[Controller], ...]:
         NamespaceController,
         ServiceAccountController,
         ServiceAccountTokenController,
+        LegacyTokenCleanerController,
         BootstrapSignerController,
         TokenCleanerController,
         RootCaController,

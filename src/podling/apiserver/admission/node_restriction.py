@@ -13,7 +13,8 @@ from podling.api.errors import StatusError
 from podling.api.struct import clone
 from podling.apiserver.admission.base import CREATE, DELETE, UPDATE, Attributes, Plugin
 from podling.apiserver.authz.attributes import quoted
-from podling.apiserver.authz.node import LEASES, MIRROR, config_maps_of, node_name, secrets_of
+from podling.apiserver.authz.node import LEASES, MIRROR, config_maps_of, node_name
+from podling.machinery.pod_secrets import secrets_of
 
 #: Labels of kubernetes.io and k8s.io that a kubelet may set on its node.
 KUBELET_LABELS = frozenset(

@@ -50,6 +50,10 @@ MANUAL_TOKENS = PROCESS.counter(
 AUTO_TOKENS = PROCESS.counter(
     "serviceaccount_legacy_auto_token_uses_total", "[ALPHA] Cumulative auto-generated legacy tokens used"
 )
+INVALID_AUTO_TOKENS = PROCESS.counter(
+    "serviceaccount_invalid_legacy_auto_token_uses_total",
+    "[ALPHA] Cumulative invalid auto-generated legacy tokens used",
+)
 RELOADS = PROCESS.counter(
     "apiserver_authentication_config_controller_automatic_reloads_total",
     "[BETA] Total number of automatic reloads of authentication configuration split by status and apiserver identity.",
