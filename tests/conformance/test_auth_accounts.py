@@ -225,5 +225,16 @@ async def test_a_secret_of_the_old_kind_gets_a_token_that_authenticates(cluster:
     token = base64.b64decode(found["data"]["token"]).decode()
     assert base64.b64decode(found["data"]["ca.crt"]) == cluster.pki.ca.certificate
     assert (await cluster.review(token))["user"]["username"] == "system:serviceaccount:default:old"
+    day = clock.now().strftime("%Y-%m-%d")
+    await cluster.until(path, lambda s: s["metadata"].get("labels") == {"kubernetes.io/legacy-token-last-used": day})
     await cluster.must("DELETE", path)
     assert (await cluster.ask("GET", "/api", token=token))[0] == 401
+
+
+@authority
+async def test_the_day_since_which_old_tokens_are_tracked_is_written_down(cluster: Authority) -> None:
+    path = "/api/v1/namespaces/kube-system/configmaps/kube-apiserver-legacy-service-account-token-tracking"
+    day = clock.now().strftime("%Y-%m-%d")
+    await cluster.until(path, lambda found: found["data"] == {"since": day})
+    await cluster.must("PATCH", path, {"data": {"since": "soon"}}, headers=MERGE)
+    await cluster.until(path, lambda found: found["data"] == {"since": day})

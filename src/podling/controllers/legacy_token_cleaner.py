@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from podling import clock
 from podling.api import core_v1, errors, times
-from podling.client.client import PatchType
+from podling.client.base import PatchType
 from podling.client.informer import Informer, key_of
 from podling.controllers.base import Context, Controller
 from podling.controllers.serviceaccount_token import TYPE, account_of
@@ -110,7 +110,7 @@ class LegacyTokenCleanerController(Controller):
         if left >= 0:
             # A token may be used to the very end of its period.
             self.queue.add_after(key, left + 1)
-        elif not any(secret.metadata.name in secrets_of(pod) for pod in self._pods.list(namespace)):
+        elif not any((secret.metadata.name or "") in secrets_of(pod) for pod in self._pods.list(namespace)):
             await (self._mark(secret) if self._valid(secret) else self._remove(secret))
 
     @staticmethod

@@ -18,6 +18,7 @@ from apiserver.harness import Server, config_map, pod, running
 from podling.api import core_v1, meta_v1
 from podling.api.request import User
 from podling.apiserver.authz.attributes import Attributes, Decision
+from podling.apiserver.exchange import warn
 from podling.apiserver.request_info import RequestInfo
 from podling.apiserver.server import HttpServer, tls_context
 
@@ -251,6 +252,23 @@ async def test_who_may_do_what() -> None:
             '"default": only Ann may',
         )
         assert (await web_.ask("GET", PATH, headers={"x-user": "ann"}))[0].status == 200
+
+
+async def test_a_warning_about_credentials_comes_with_every_kind_of_answer() -> None:
+    async def authenticate(headers: Any, certificate: bytes | None, path: str) -> User | None:
+        for _ in range(2):
+            warn("Use another token.")
+        return User("ann") if "x-user" in headers else None
+
+    async with serving(authenticator=authenticate) as web_:
+        ann = {"x-user": "ann"}
+        for path, status, headers in ((PATH, 200, ann), (f"{PATH}/a", 404, ann), (PATH, 401, {})):
+            response, _ = await web_.ask("GET", path, headers=headers)
+            assert response.status == status
+            assert response.headers.getall("warning") == ['299 - "Use another token."']
+        url = f"http://127.0.0.1:{web_.http.port}{PATH}?watch=true"
+        async with web_.session.get(url, headers=ann) as watch:
+            assert watch.headers.getall("warning") == ['299 - "Use another token."']
 
 
 async def test_streaming_subresources_get_the_connection() -> None:
