@@ -69,7 +69,8 @@ class JobController(Controller):
         if owner is not None:
             self._expectations.created(owner)
             self.queue.add(owner)
-        elif rules.is_tracked(pod) and controller_of(pod) is not None:
+        elif rules.is_tracked(pod):
+            # Also one that lost its owner while nobody looked: it could never be deleted.
             self._job_gone(pod)
 
     def _pod_updated(self, old: core_v1.Pod, new: core_v1.Pod) -> None:

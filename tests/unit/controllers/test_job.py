@@ -375,3 +375,17 @@ def test_indexes_as_text_and_back(text: str, numbers: list[int]) -> None:
 
 def test_indexes_beyond_the_limit_and_nonsense_are_left_out() -> None:
     assert indexes.parse("0-9,x,12", 3) == {0, 1, 2}
+
+
+def test_a_pod_that_is_first_seen_without_its_job_can_go() -> None:
+    """It lost its owner while nobody looked."""
+
+    async def main() -> None:
+        async with Cluster(JobController, agents=False) as cluster:
+            meta = ObjectMeta(name="p", namespace="default", finalizers=[rules.TRACKING])
+            spec = core_v1.PodSpec(containers=[core_v1.Container(name="c", image="i")])
+            await cluster.client.create(core_v1.Pod(metadata=meta, spec=spec))
+            await cluster.settle(5)
+            assert not (await cluster.client.get(core_v1.Pod, "p", "default")).metadata.finalizers
+
+    clock.run_virtual(main())
