@@ -185,6 +185,20 @@ class NotYet(ReconcileError):
     """What is missing comes by itself, usually at once: nothing that a person should read about."""
 
 
+async def unchanged(client: ApiClient, known: T) -> T | None:
+    """The object as the server has it, None if it is gone, another one, or has another spec than `known` of a cache:
+    what can't be undone is not done on a cache's word."""
+    meta = known.metadata  # type: ignore[attr-defined]
+    try:
+        fresh: Any = await client.get(type(known), meta.name or "", meta.namespace)
+    except errors.StatusError as error:
+        if errors.is_not_found(error):
+            return None
+        raise
+    same = fresh.metadata.uid == meta.uid and fresh.spec == known.spec  # type: ignore[attr-defined]
+    return fresh if same else None
+
+
 def namespace_terminating(error: BaseException) -> bool:
     """Whether a create failed because its namespace goes: nothing to repeat."""
     if not isinstance(error, errors.StatusError) or error.status.details is None:

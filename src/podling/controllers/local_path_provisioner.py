@@ -11,7 +11,7 @@ from podling.api import core_v1, errors, meta_v1, storage_v1
 from podling.api.struct import clone
 from podling.client.events import NORMAL, WARNING, reference
 from podling.client.informer import key_of
-from podling.controllers.base import Context, Controller, NotYet, ReconcileError
+from podling.controllers.base import Context, Controller, ReconcileError, unchanged
 from podling.machinery import persistent_volumes as rules
 from podling.machinery.persistent_volumes import Claim, Volume
 
@@ -22,6 +22,8 @@ CLASS = "standard"
 FINALIZER = "external-provisioner.volume.kubernetes.io/finalizer"
 HOSTNAME = "kubernetes.io/hostname"
 _ASKED = ("volume.kubernetes.io/storage-provisioner", "volume.beta.kubernetes.io/storage-provisioner")
+#: Phases of volumes whose claim is gone.
+_OVER = ("Released", "Failed")
 _SUPPORTED = frozenset(("ReadWriteOnce", "ReadWriteOncePod"))
 
 
@@ -160,9 +162,11 @@ class LocalPathProvisioner(Controller):
         """A volume of policy Delete goes with its directory once its claim is gone; a kept one may be deleted."""
         meta, spec = volume.metadata, volume.spec
         if spec.persistent_volume_reclaim_policy == "Delete":
-            if volume.status.phase not in ("Released", "Failed"):
+            fresh = await unchanged(self.client, volume) if volume.status.phase in _OVER else None
+            if fresh is None or fresh.status.phase not in _OVER:
+                # Its claim is there, or what has changed comes here by itself.
                 return
-            if spec.local is not None and await self._is_still(volume):
+            if spec.local is not None:
                 await self._remove(volume, spec.local.path)
         elif meta.deletion_timestamp is None:
             return
@@ -172,22 +176,6 @@ class LocalPathProvisioner(Controller):
             await self.client.update(changed)
         if meta.deletion_timestamp is None:
             await self.client.delete(core_v1.PersistentVolume, meta.name or "", uid=meta.uid)
-
-    async def _is_still(self, volume: Volume) -> bool:
-        """Whether the server knows it as the cache does: what can't be undone is not done on the cache's word."""
-        try:
-            fresh = await self.client.get(core_v1.PersistentVolume, volume.metadata.name or "")
-        except errors.StatusError as error:
-            if errors.is_not_found(error):
-                return False
-            raise
-        if (fresh.metadata.uid, fresh.spec, fresh.status.phase) != (
-            volume.metadata.uid,
-            volume.spec,
-            volume.status.phase,
-        ):
-            raise NotYet(f"the cache has an older state of volume {volume.metadata.name}")
-        return True
 
     async def _remove(self, volume: Volume, path: str) -> None:
         try:

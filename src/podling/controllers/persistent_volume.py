@@ -14,7 +14,7 @@ from podling.api import core_v1, errors, storage_v1
 from podling.api.struct import clone
 from podling.client.events import NORMAL, WARNING, reference
 from podling.client.informer import key_of
-from podling.controllers.base import Context, Controller, NotYet, ReconcileError
+from podling.controllers.base import Context, Controller, NotYet, ReconcileError, unchanged
 from podling.machinery import persistent_volumes as rules
 from podling.machinery.persistent_volumes import Claim, Volume
 
@@ -309,7 +309,8 @@ class PersistentVolumeController(Controller):
             text = f"host_path deleter only supports /tmp/.+ but received provided {path}"
             await self._fail(volume, "VolumeFailedDelete", text)
             return
-        if not await self._is_still(volume):
+        fresh = await unchanged(self.client, volume)
+        if fresh is None or fresh.metadata.deletion_timestamp is not None:
             return
         remove = self.context.config.remove_directory
         if remove is not None:
@@ -319,17 +320,6 @@ class PersistentVolumeController(Controller):
                 await self._fail(volume, "VolumeFailedDelete", str(error))
                 raise ReconcileError(f"{path} could not be removed: {error}") from error
         await self.client.delete(core_v1.PersistentVolume, meta.name or "", uid=meta.uid)
-
-    async def _is_still(self, volume: Volume) -> bool:
-        """Whether the server has the volume as the cache has it: what can't be undone is not done twice."""
-        try:
-            fresh = await self.client.get(core_v1.PersistentVolume, volume.metadata.name or "")
-        except errors.StatusError as error:
-            if errors.is_not_found(error):
-                return False
-            raise
-        same = fresh.metadata.uid == volume.metadata.uid and fresh.spec == volume.spec
-        return same and fresh.metadata.deletion_timestamp is None
 
     async def _fail(self, volume: Volume, reason: str, text: str) -> None:
         if volume.status.phase != "Failed":
